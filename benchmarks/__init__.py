@@ -1,0 +1,1 @@
+"""Measure accuracy, latency, memory and size, and report them side by side."""

@@ -1,0 +1,1 @@
+"""Run exported models on a runtime and audit what the runtime really executes."""

@@ -1,0 +1,1 @@
+"""Turn a calibrated graph into QDQ ONNX and lower it to each target."""
