@@ -1,0 +1,153 @@
+"""Build an ONNX Runtime session with every setting that changes the numbers or the speed written out."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnxruntime as ort
+
+from quant.errors import BadInput, Unsupported
+
+__all__ = ["Optimization", "SessionSettings", "build_session"]
+
+_FATAL_ONLY = 4  # ORT log severity; every error also arrives as an exception
+
+
+class Optimization(enum.Enum):
+    """How far ONNX Runtime may rewrite the graph before running it.
+
+    ``BASIC`` keeps quantized nodes as written (bit-exact with ``OFF``); only ``ALL`` fuses Q/DQ into integer
+    kernels.
+    """
+
+    OFF = "off"
+    BASIC = "basic"
+    ALL = "all"
+
+
+_LEVELS = {
+    Optimization.OFF: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    Optimization.BASIC: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    Optimization.ALL: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What an ONNX Runtime session is built with.
+
+    Attributes:
+        providers: execution providers, in order of preference; all of them must really be used.
+        intra_op_threads: threads inside one operator.
+        inter_op_threads: operators run side by side.
+        optimization: how far the graph may be rewritten.
+        disabled_optimizers: names of single ORT optimizers to leave out, e.g. ``MatMulAddFusion``.
+        config: session config entries, e.g. ``{"session.x64quantprecision": "1"}``.
+        optimized_model_path: where ORT saves the graph it will execute, if anywhere.
+        profile_prefix: path prefix of ORT's profile (JSON), if one is wanted.
+    """
+
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    intra_op_threads: int = 1
+    inter_op_threads: int = 1
+    optimization: Optimization = Optimization.ALL
+    disabled_optimizers: tuple[str, ...] = ()
+    config: Mapping[str, str] = field(default_factory=dict)
+    optimized_model_path: Path | None = None
+    profile_prefix: Path | None = None
+
+
+def build_session(
+    model: Path | bytes, settings: SessionSettings | None = None, name: str = "model"
+) -> ort.InferenceSession:
+    """Build a session that uses exactly the providers and threads asked for.
+
+    Args:
+        model: an ONNX file, or its bytes.
+        settings: see `SessionSettings`; None means the defaults.
+        name: what messages call a model given as bytes.
+
+    Raises:
+        BadInput: the model cannot be read, or a setting is refused by ONNX Runtime.
+        Unsupported: a provider is not in this ONNX Runtime, or was dropped without a word, or an operator has
+            no kernel.
+    """
+    settings = settings or SessionSettings()
+    _check(settings)
+    where = name if isinstance(model, bytes) else str(model)
+    content: bytes | str = model if isinstance(model, bytes) else str(_readable(model))
+    try:
+        session = ort.InferenceSession(
+            content,
+            sess_options=_options(settings),
+            providers=list(settings.providers),
+            disabled_optimizers=list(settings.disabled_optimizers),
+            enable_fallback=0,
+        )
+    except ort.capi.onnxruntime_pybind11_state.NotImplemented as error:
+        raise Unsupported(f"{where}: ONNX Runtime has no kernel for this model: {error}") from error
+    except Exception as error:  # ORT's exceptions share no base class of their own
+        raise BadInput(
+            f"{where}: ONNX Runtime {ort.__version__} cannot load it; the file may be truncated or "
+            f"not an ONNX model: {error}"
+        ) from error
+    _check_used(session, settings)
+    return session
+
+
+def _check(settings: SessionSettings) -> None:
+    if settings.intra_op_threads < 1 or settings.inter_op_threads < 1:
+        raise BadInput(
+            f"threads must be at least 1, got intra-op {settings.intra_op_threads}, "
+            f"inter-op {settings.inter_op_threads}"
+        )
+    if not settings.providers:
+        raise BadInput("no execution provider given; name at least one, e.g. CPUExecutionProvider")
+    for path in (settings.optimized_model_path, settings.profile_prefix):
+        if path is not None and not path.parent.is_dir():
+            raise BadInput(f"{path}: the folder {path.parent} does not exist")
+    available = ort.get_available_providers()
+    missing = [p for p in settings.providers if p not in available]
+    if missing:
+        raise Unsupported(
+            f"{', '.join(missing)} is not in the installed ONNX Runtime {ort.__version__}; "
+            f"available: {', '.join(available)}"
+        )
+
+
+def _check_used(session: ort.InferenceSession, settings: SessionSettings) -> None:
+    used = session.get_providers()
+    dropped = [p for p in settings.providers if p not in used]
+    if dropped:
+        raise Unsupported(
+            f"ONNX Runtime could not start {', '.join(dropped)} and would have run on {', '.join(used)} "
+            "instead; check that its libraries and driver are installed"
+        )
+
+
+def _readable(path: Path) -> Path:
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
+    if empty:
+        raise BadInput(f"{path}: the file is empty")
+    return path
+
+
+def _options(settings: SessionSettings) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.intra_op_num_threads = settings.intra_op_threads
+    options.inter_op_num_threads = settings.inter_op_threads
+    options.graph_optimization_level = _LEVELS[settings.optimization]
+    for key, value in settings.config.items():
+        options.add_session_config_entry(key, value)
+    if settings.optimized_model_path is not None:
+        options.optimized_model_filepath = str(settings.optimized_model_path)
+    if settings.profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(settings.profile_prefix)
+    return options
