@@ -1,0 +1,128 @@
+"""The fake-quant layer, the same for weights and activations."""
+
+from enum import Enum
+
+from torch import Tensor, nn
+
+from quant.errors import BadInput
+from quant.kernels import fake_quantize
+from quant.observers import make_observer
+from quant.qparams import QParams, qparams_from_range
+from quant.spec import QuantSpec
+
+__all__ = ["FakeQuantState", "FakeQuantize"]
+
+
+class FakeQuantState(Enum):
+    """What a fake-quant layer does with the values that pass."""
+
+    OFF = "off"
+    OBSERVING = "observing"
+    QUANTIZING = "quantizing"
+
+
+class FakeQuantize(nn.Module):
+    """Watches a tensor, then rounds it to its integer format.
+
+    It starts OFF. The usual life is ``observe()``, some batches, ``freeze()``, ``quantize()``.
+
+    Attributes:
+        spec: the format asked for.
+        name: which tensor this is, such as ``blocks.0.attn.qkv.input``.
+        state: what :meth:`forward` does.
+        observer: what has been seen.
+        scale: buffer, None before the first :meth:`freeze` or :meth:`set_qparams`.
+        zero_point: buffer, likewise.
+        qmin: lowest code of the frozen format.
+        qmax: highest code of the frozen format.
+    """
+
+    scale: Tensor | None
+    zero_point: Tensor | None
+
+    def __init__(self, spec: QuantSpec, name: str) -> None:
+        super().__init__()
+        self.spec = spec
+        self.name = name
+        self.state = FakeQuantState.OFF
+        self.observer = make_observer(spec, name)
+        self.qmin, self.qmax = spec.qmin, spec.qmax
+        self.axis: int | None = None
+        self.group_size: int | None = None
+        self.scheme = spec.scheme
+        self.register_buffer("scale", None)
+        self.register_buffer("zero_point", None)
+
+    def observe(self) -> None:
+        """From now on show the values to the observer and pass them on unchanged."""
+        self.state = FakeQuantState.OBSERVING
+
+    def quantize(self) -> None:
+        """From now on quantize."""
+        self.state = FakeQuantState.QUANTIZING
+
+    def off(self) -> None:
+        """From now on pass the values on unchanged."""
+        self.state = FakeQuantState.OFF
+
+    @property
+    def qparams(self) -> QParams:
+        """The frozen parameters.
+
+        Raises:
+            BadInput: there are none yet.
+        """
+        if self.scale is None or self.zero_point is None:
+            raise BadInput(f"'{self.name}' has no scale yet; calibrate first")
+        return QParams(
+            self.scale, self.zero_point, self.qmin, self.qmax, self.axis, self.group_size, self.scheme
+        )
+
+    def freeze(self, spec_override: QuantSpec | None = None) -> QParams:
+        """Fix scale and zero point from what the observer has seen.
+
+        Args:
+            spec_override: another format for the same observation, such as symmetric signed codes where
+                the recipe asked for affine unsigned ones. Its layout must be the observed one; its observer
+                fields are not used.
+
+        Returns:
+            The parameters, which are also kept.
+
+        Raises:
+            BadInput: nothing was observed, or the layout differs.
+        """
+        spec = spec_override or self.spec
+        low, high = self.observer.range(spec)
+        qparams = qparams_from_range(low, high, spec, self.name)
+        self.set_qparams(qparams)
+        return qparams
+
+    def set_qparams(self, qparams: QParams) -> None:
+        """Fix scale and zero point to given ones."""
+        self.scale, self.zero_point = qparams.scale, qparams.zero_point
+        self.qmin, self.qmax = qparams.qmin, qparams.qmax
+        self.axis, self.group_size, self.scheme = qparams.axis, qparams.group_size, qparams.scheme
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` observed, quantized or as it is, by :attr:`state`.
+
+        Args:
+            x: float32, any shape that has the spec's axis.
+
+        Returns:
+            The shape of ``x``.
+
+        Raises:
+            BadInput: quantizing without parameters, or observing NaN or infinity.
+        """
+        if self.state is FakeQuantState.OBSERVING:
+            self.observer.update(x)
+        elif self.state is FakeQuantState.QUANTIZING:
+            return fake_quantize(x, self.qparams, self.name)
+        return x
+
+    def extra_repr(self) -> str:
+        """Name, format and state, for ``print(model)``."""
+        sign = "s" if self.spec.signed else "u"
+        return f"{self.name}, {sign}{self.spec.bits} {self.spec.granularity}, {self.state.value}"

@@ -1,0 +1,159 @@
+"""Quantize, dequantize, and both in one step with a gradient."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quant.errors import BadInput
+from quant.layout import channel_axis
+from quant.qparams import QParams
+
+__all__ = ["dequantize", "fake_quantize", "quantize_codes"]
+
+
+def fake_quantize(x: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
+    """The values of ``x`` after quantizing and dequantizing, with the straight-through gradient.
+
+    ``uniform`` is exactly ``torch.fake_quantize_per_tensor_affine`` or ``..._per_channel_affine`` (groups
+    are channels of the reshaped tensor); ``log2`` see :func:`quantize_codes`. The result equals
+    ``dequantize(quantize_codes(x, qparams), qparams)``. The gradient is 1 where the code is not clipped and 0
+    elsewhere.
+
+    Args:
+        x: float32, of the layout ``qparams`` was made for.
+        qparams: scale and zero point.
+        name: the tensor's name, for messages.
+
+    Returns:
+        The shape and type of ``x``.
+
+    Raises:
+        BadInput: the shape of ``x`` does not fit the scales.
+    """
+    _check_layout(x, qparams, name)
+    scale, zero_point, qmin, qmax = qparams.scale, qparams.zero_point, qparams.qmin, qparams.qmax
+    if qparams.scheme == "log2":
+        result: Tensor = _Log2.apply(x, qparams)
+        return result
+    if scale.ndim == 0:
+        return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, qmin, qmax)
+    # Unlike the per-tensor operator, the per-channel one overflows int64 where |x / scale| reaches 2^63.
+    limit = _aligned(scale, x, qparams) * 2.0**40
+    if qparams.group_size is None:
+        axis = channel_axis(x, qparams.axis or 0, name)
+        x = torch.clamp(x, -limit, limit)
+        return torch.fake_quantize_per_channel_affine(x, scale, zero_point, axis, qmin, qmax)
+    groups = torch.clamp(_grouped(x, qparams), -limit, limit).reshape(-1, qparams.group_size)
+    return torch.fake_quantize_per_channel_affine(
+        groups, scale.flatten(), zero_point.flatten(), 0, qmin, qmax
+    ).reshape(x.shape)
+
+
+def quantize_codes(x: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
+    """The integer codes of ``x``.
+
+    - uniform: ``clamp(round_half_even(x * (1 / scale)) + zero_point, qmin, qmax)`` in float32. This is the
+      arithmetic of PyTorch's operators, bit for bit. ONNX QuantizeLinear divides by the scale instead,
+      which can choose the other neighbour for a value on the border of two codes.
+    - log2: ``clamp(round(-log2(x / scale)), 0, qmax)``. Zero (and anything below) takes the last code, so
+      it comes back as ``scale * 2^-qmax``, not as zero: every code is a power of two, and the format
+      has no code to spare for zero.
+
+    >>> q = QParams(torch.tensor(0.5), torch.tensor(10, dtype=torch.int32), qmin=0, qmax=255)
+    >>> quantize_codes(torch.tensor([0.0, 0.25, 0.75, 1e9]), q).tolist()
+    [10, 10, 12, 255]
+
+    Args:
+        x: float32, of the layout ``qparams`` was made for.
+        qparams: scale and zero point.
+        name: the tensor's name, for messages.
+
+    Returns:
+        int32, the shape of ``x``.
+
+    Raises:
+        BadInput: the shape of ``x`` does not fit the scales.
+    """
+    _check_layout(x, qparams, name)
+    values = _grouped(x.detach().float(), qparams)
+    scale = _aligned(qparams.scale, x, qparams)
+    if qparams.scheme == "log2":
+        codes = _log2_exponent(values, scale)
+    else:
+        codes = torch.round(values * (1.0 / scale)) + _aligned(qparams.zero_point, x, qparams)
+    return codes.clamp(qparams.qmin, qparams.qmax).to(torch.int32).reshape(x.shape)
+
+
+def dequantize(codes: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
+    """``scale * (code - zero_point)``, or ``scale * 2^-code`` for log2.
+
+    Args:
+        codes: integers, of the layout ``qparams`` was made for.
+        qparams: scale and zero point.
+        name: the tensor's name, for messages.
+
+    Returns:
+        float32, the shape of ``codes``.
+
+    Raises:
+        BadInput: the shape of ``codes`` does not fit the scales.
+    """
+    _check_layout(codes, qparams, name)
+    values, scale = _grouped(codes, qparams), _aligned(qparams.scale, codes, qparams)
+    if qparams.scheme == "log2":
+        return (scale * torch.exp2(-values.float())).reshape(codes.shape)
+    centred = values.to(torch.int32) - _aligned(qparams.zero_point, codes, qparams)
+    return (centred.float() * scale).reshape(codes.shape)
+
+
+class _Log2(torch.autograd.Function):
+    """The log2 quantizer with the straight-through gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, qparams: QParams) -> Tensor:
+        exponent = _log2_exponent(_grouped(x, qparams), _aligned(qparams.scale, x, qparams))
+        ctx.save_for_backward(((exponent >= qparams.qmin) & (exponent <= qparams.qmax)).reshape(x.shape))
+        return dequantize(quantize_codes(x, qparams), qparams)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (inside,) = ctx.saved_tensors
+        return gradient * inside, None
+
+
+def _log2_exponent(values: Tensor, scale: Tensor) -> Tensor:
+    return torch.round(-torch.log2(values.clamp(min=0.0) / scale))
+
+
+def _grouped(x: Tensor, qparams: QParams) -> Tensor:
+    """``x`` itself, or ``[..., K / group_size, group_size]`` where there are groups."""
+    if qparams.group_size is None:
+        return x
+    return x.reshape(*x.shape[:-1], -1, qparams.group_size)
+
+
+def _aligned(parameter: Tensor, x: Tensor, qparams: QParams) -> Tensor:
+    """A scale or zero point in the shape that broadcasts against :func:`_grouped` ``x``."""
+    if qparams.group_size is not None:
+        return parameter.unsqueeze(-1)
+    if qparams.axis is None:
+        return parameter
+    shape = [1] * x.ndim
+    shape[qparams.axis] = -1
+    return parameter.reshape(shape)
+
+
+def _check_layout(x: Tensor, qparams: QParams, name: str) -> None:
+    if qparams.group_size is not None:
+        divides = x.ndim > 0 and x.shape[-1] % qparams.group_size == 0
+        expected = (*x.shape[:-1], x.shape[-1] // qparams.group_size) if divides else None
+    elif qparams.axis is not None:
+        expected = (x.shape[channel_axis(x, qparams.axis, name)],)
+    else:
+        expected = ()
+    if qparams.scale.shape != expected:
+        raise BadInput(
+            f"'{name}' of shape {list(x.shape)} does not fit scales of shape {list(qparams.scale.shape)} "
+            f"(channel axis {qparams.axis}, group size {qparams.group_size})"
+        )
