@@ -1,0 +1,75 @@
+"""Images and labels stored as arrays in one NumPy archive."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from quant.data.config import SourceConfig
+from quant.data.sources import check_label, register_source, required_path
+from quant.errors import BadInput
+
+__all__ = ["NpzSource"]
+
+
+@register_source("npz")
+class NpzSource:
+    """The arrays `images`, uint8 [N, H, W, 3] (RGB) or [N, H, W] (grey), and `labels`, integers [N].
+
+    Raises:
+        BadInput: If the archive is damaged, lacks an array, or one has a wrong type, shape or label.
+    """
+
+    def __init__(self, config: SourceConfig) -> None:
+        self._path = required_path(config)
+        self._images, labels = _read_arrays(self._path)
+        self.num_classes = config.num_classes
+        self.labels = [
+            check_label(int(label), f"{self._path} row {row}", self.num_classes)
+            for row, label in enumerate(labels)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self._images[index]).convert("RGB"), self.labels[index]
+
+    def name(self, index: int) -> str:
+        """Return the archive's name and the row, which counts from 0."""
+        return f"{self._path.name}[{index}]"
+
+
+def _read_arrays(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise BadInput(
+                    f"{path}: is a single array; an .npz with the arrays images and labels is needed"
+                )
+            missing = [name for name in ("images", "labels") if name not in archive]
+            if missing:
+                found = ", ".join(archive) or "none"
+                raise BadInput(f"{path}: has no array {' and no array '.join(missing)}; found {found}")
+            images, labels = archive["images"], archive["labels"]
+    except BadInput:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise BadInput(f"{path}: cannot be read as an .npz without pickled objects ({error})") from error
+    if images.dtype != np.uint8:
+        raise BadInput(f"{path}: images has dtype {images.dtype}; uint8 is needed")
+    if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
+        raise BadInput(f"{path}: images has shape {list(images.shape)}; [N, H, W, 3] or [N, H, W] is needed")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise BadInput(
+            f"{path}: labels has dtype {labels.dtype} and shape {list(labels.shape)}; integers [N] are needed"
+        )
+    if len(images) != len(labels):
+        raise BadInput(f"{path}: has {len(images)} images but {len(labels)} labels")
+    if images.size == 0:
+        raise BadInput(f"{path}: has no images")
+    return images, labels

@@ -1,0 +1,1 @@
+"""Models: built from a name, given trained weights, paired with their preprocessing."""

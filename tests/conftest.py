@@ -1,0 +1,22 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of models and images: `$OCTAVO_DATA`, or `../shared/data` beside the repository.
+
+    Where it is absent the test is skipped, or fails if `OCTAVO_REQUIRE_DATA=1`.
+    """
+    root = Path(__file__).resolve().parents[1]
+    folder = (root / (os.environ.get("OCTAVO_DATA") or "../shared/data")).resolve()
+    if folder.is_dir():
+        return folder
+    reason = f"the data folder {folder} is absent; set OCTAVO_DATA"
+    if os.environ.get("OCTAVO_REQUIRE_DATA") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
