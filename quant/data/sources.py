@@ -123,6 +123,6 @@ def check_label(label: int, where: str, num_classes: int | None) -> int:
         raise BadInput(f"{where}: label {label} is negative; class indices count from 0")
     if num_classes is not None and label >= num_classes:
         raise BadInput(
-            f"{where}: label {label} is out of range; with {num_classes} classes it is at most {num_classes - 1}"
+            f"{where}: label {label} is out of range; {num_classes} classes allow 0 to {num_classes - 1}"
         )
     return label
