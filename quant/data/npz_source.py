@@ -45,12 +45,12 @@ class NpzSource:
 
 
 def _read_arrays(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
+    if not zipfile.is_zipfile(path):
+        raise BadInput(
+            f"{path}: is not a whole .npz archive; save it with numpy.savez(images=..., labels=...)"
+        )
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise BadInput(
-                    f"{path}: is a single array; an .npz with the arrays images and labels is needed"
-                )
             missing = [name for name in ("images", "labels") if name not in archive]
             if missing:
                 found = ", ".join(archive) or "none"
