@@ -87,6 +87,8 @@ class Summary(BaseModel):
             raise ValueError(f"variant names must differ, got {', '.join(names)}")
         if self.reference not in names:
             raise ValueError(f"the reference {self.reference!r} is not among {', '.join(names)}")
+        if len({v.accuracy.n for v in self.variants if v.accuracy is not None}) > 1:
+            raise ValueError("all variants must be judged on the same images, but their counts differ")
         if self.created.utcoffset() is None:
             raise ValueError("`created` must carry a time zone; use UTC")
         return self

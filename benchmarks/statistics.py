@@ -82,7 +82,10 @@ def mcnemar_exact(better: int, worse: int) -> float:
     if better < 0 or worse < 0:
         raise BadInput(f"counts cannot be negative, got better={better}, worse={worse}")
     n = better + worse
-    tail = sum(math.comb(n, i) for i in range(min(better, worse) + 1))
+    term = tail = 1
+    for i in range(min(better, worse)):
+        term = term * (n - i) // (i + 1)  # C(n, i + 1) from C(n, i); always whole
+        tail += term
     return min(1.0, 2 * tail / (1 << n))
 
 

@@ -1,0 +1,1 @@
+"""Show a summary to a person: in the terminal, in a pull request, on a page."""
