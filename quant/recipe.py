@@ -1,0 +1,152 @@
+"""A recipe: which roles are quantized, in what format, and by which methods. It is read from YAML."""
+
+import difflib
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from quant.errors import BadInput
+from quant.roles import ROLES
+from quant.spec import QuantSpec
+
+__all__ = ["MethodSettings", "Override", "Recipe", "explain", "load_recipe", "shipped_recipes"]
+
+
+class MethodSettings(BaseModel):
+    """One method by name; every other key is an option of that method."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The method's own keys."""
+        return dict(self.model_extra or {})
+
+
+class Override(BaseModel):
+    """Other formats for the layers whose name matches ``modules``; ``null`` leaves a role in float."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    modules: str
+    roles: dict[str, str | None]
+
+
+class Recipe(BaseModel):
+    """Placement and formats as data.
+
+    Attributes:
+        name: names the variants, ``<name>-<target>``.
+        description: one line for the report.
+        specs: formats by a name of the recipe's choosing.
+        roles: role (a key of :data:`quant.roles.ROLES`) to the name of a spec; roles not named stay float.
+        include: patterns of layer names that are considered.
+        exclude: patterns of layer names that stay float.
+        overrides: exceptions by layer name; the last match wins.
+        methods: applied in order, before calibration.
+        method_images: how many calibration images the methods' own statistics use.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")
+    description: str = ""
+    specs: dict[str, QuantSpec]
+    roles: dict[str, str]
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    overrides: tuple[Override, ...] = ()
+    methods: tuple[MethodSettings, ...] = ()
+    method_images: int = Field(default=64, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        used = [self.roles, *(o.roles for o in self.overrides)]
+        for mapping in used:
+            for role, spec in mapping.items():
+                if role not in ROLES:
+                    raise ValueError(f"unknown role '{role}'{_near(role, ROLES)}; known: {', '.join(ROLES)}")
+                if spec is not None and spec not in self.specs:
+                    raise ValueError(f"role '{role}' names spec '{spec}'; defined: {', '.join(self.specs)}")
+        return self
+
+    def spec_for(self, role: str, layer: str) -> QuantSpec | None:
+        """The format of ``role`` at ``layer``, or None where it stays float."""
+        if not _matches(layer, self.include) or _matches(layer, self.exclude):
+            return None
+        name: str | None = self.roles.get(role)
+        for override in self.overrides:
+            if role in override.roles and fnmatchcase(layer, override.modules):
+                name = override.roles[role]
+        return None if name is None else self.specs[name]
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the product, by name."""
+    folder = Path(str(files("quant") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Read a shipped recipe by name, or a file.
+
+    Raises:
+        BadInput: no such recipe, not YAML, or an unknown or wrong key; the message names it.
+    """
+    shipped = shipped_recipes()
+    path = shipped.get(str(name_or_path)) or Path(name_or_path)
+    if not path.is_file():
+        raise BadInput(
+            f"no recipe '{name_or_path}'{_near(str(name_or_path), shipped)}; shipped: {', '.join(shipped)}, "
+            "or give the path of a YAML file"
+        )
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise BadInput(f"recipe {path} must be a mapping with the keys {', '.join(Recipe.model_fields)}")
+    return parse(Recipe, data, f"recipe {path}")
+
+
+def parse[M: BaseModel](model: type[M], data: Mapping[str, Any], what: str) -> M:
+    """Validate settings.
+
+    Raises:
+        BadInput: one line that names every wrong key.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise BadInput(f"{what}: {explain(error, model)}") from error
+
+
+def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """Pydantic's findings in one line, unknown keys with the nearest known one."""
+    parts = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            known = list(model.model_fields) if model is not None and len(item["loc"]) == 1 else []
+            allowed = f"; allowed: {', '.join(known)}" if known else ""
+            parts.append(f"unknown key '{where}'{_near(str(item['loc'][-1]), known)}{allowed}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            parts.append(f"{where}: {message}" if where else message)
+    return "; ".join(parts)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _near(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
