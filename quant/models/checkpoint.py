@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     else:
         allowed = ", ".join((".safetensors", *_TORCH_SUFFIXES))
         raise BadInput(f"{path}: the suffix {suffix!r} is not one of a weights file; allowed: {allowed}")
-    for nest in _NESTS:
-        if isinstance(values.get(nest), Mapping):
-            values = values[nest]
+    while nested := [values[nest] for nest in _NESTS if isinstance(values.get(nest), Mapping)]:
+        values = nested[0]
     others = [str(name) for name, value in values.items() if not isinstance(value, torch.Tensor)]
     if others or not values:
         found = f"{_some(others)} is not a tensor" if others else "there is no tensor"
@@ -111,7 +111,8 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error):
+        # A whole archive, or a refused class: the file is what it claims to be, but holds more than tensors.
+        if "GLOBAL" not in str(error) and not zipfile.is_zipfile(path):
             raise BadInput(f"{path}: is not a PyTorch checkpoint, or is damaged") from error
         raise BadInput(
             f"{path}: holds pickled objects, which could run code when read, so it is refused; "
