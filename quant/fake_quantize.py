@@ -2,11 +2,12 @@
 
 from enum import Enum
 
+import torch
 from torch import Tensor, nn
 
-from quant.errors import BadInput
+from quant.errors import BadInput, InternalError
 from quant.kernels import fake_quantize
-from quant.observers import make_observer
+from quant.observers import Observer, make_observer
 from quant.qparams import QParams, qparams_from_range
 from quant.spec import QuantSpec
 
@@ -31,6 +32,8 @@ class FakeQuantize(nn.Module):
         name: which tensor this is, such as ``blocks.0.attn.qkv.input``.
         state: what :meth:`forward` does.
         observer: what has been seen.
+        channels: the range of every channel, where :meth:`watch_channels` asked for it.
+        ignored: channels left out of the range.
         scale: buffer, None before the first :meth:`freeze` or :meth:`set_qparams`.
         zero_point: buffer, likewise.
         qmin: lowest code of the frozen format.
@@ -50,8 +53,24 @@ class FakeQuantize(nn.Module):
         self.axis: int | None = None
         self.group_size: int | None = None
         self.scheme = spec.scheme
+        self.channels: Observer | None = None
+        self.ignored: tuple[int, ...] = ()
         self.register_buffer("scale", None)
         self.register_buffer("zero_point", None)
+
+    def watch_channels(self, axis: int) -> None:
+        """Also observe the range of every channel along ``axis``, whatever the granularity of the scales."""
+        spec = QuantSpec(granularity="per_channel", axis=axis)
+        self.channels = make_observer(spec, self.name)
+
+    def ignore_channels(self, channels: tuple[int, ...]) -> None:
+        """Leave these channels out of the range: quantizing clips them (something else carries them).
+
+        Needs :meth:`watch_channels`, whose axis is meant.
+        """
+        if self.channels is None:
+            raise InternalError(f"'{self.name}' does not watch channels, so it cannot leave any out")
+        self.ignored = channels
 
     def observe(self) -> None:
         """From now on show the values to the observer and pass them on unchanged."""
@@ -117,10 +136,19 @@ class FakeQuantize(nn.Module):
             BadInput: quantizing without parameters, or observing NaN or infinity.
         """
         if self.state is FakeQuantState.OBSERVING:
-            self.observer.update(x)
+            self._observe(x)
         elif self.state is FakeQuantState.QUANTIZING:
             return fake_quantize(x, self.qparams, self.name)
         return x
+
+    def _observe(self, x: Tensor) -> None:
+        if self.channels is not None:
+            self.channels.update(x)
+            if self.ignored:
+                axis = self.channels.spec.axis
+                kept = [c for c in range(x.shape[axis]) if c not in self.ignored]
+                x = x.index_select(axis, torch.tensor(kept, device=x.device))
+        self.observer.update(x)
 
     def extra_repr(self) -> str:
         """Name, format and state, for ``print(model)``."""

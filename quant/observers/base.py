@@ -57,16 +57,7 @@ class Observer(ABC):
             BadInput: ``x`` is empty, holds NaN or infinity, or has other channels than before.
         """
         x = x.detach().float()
-        if x.numel() == 0:
-            raise BadInput(
-                f"'{self.name}' is empty (shape {list(x.shape)}); there is nothing to calibrate on"
-            )
-        shape = row_shape(x, self.spec, self.name)
-        if self.shape is not None and shape != self.shape:
-            raise BadInput(
-                f"'{self.name}' had ranges of shape {list(self.shape)} and now needs {list(shape)}; one "
-                "range per channel or group needs the same channels in every batch"
-            )
+        shape = self._checked_shape(x)
         low, high = aminmax(x, self.spec, self.name)
         self._check_finite(x, low, high)
         self._update(x, low, high)
@@ -118,6 +109,19 @@ class Observer(ABC):
                 f"the saved observation of '{self.name}' has no {error} and is not of observer "
                 f"'{self.spec.observer}'; calibrate again"
             ) from error
+
+    def _checked_shape(self, x: Tensor) -> torch.Size:
+        if x.numel() == 0:
+            raise BadInput(
+                f"'{self.name}' is empty (shape {list(x.shape)}); there is nothing to calibrate on"
+            )
+        shape = row_shape(x, self.spec, self.name)
+        if self.shape is not None and shape != self.shape:
+            raise BadInput(
+                f"'{self.name}' had ranges of shape {list(self.shape)} and now needs {list(shape)}; one "
+                "range per channel or group needs the same channels in every batch"
+            )
+        return shape
 
     def _check_finite(self, x: Tensor, low: Tensor, high: Tensor) -> None:
         if bool((torch.isfinite(low) & torch.isfinite(high)).all()):

@@ -24,7 +24,7 @@ def register_observer(name: str) -> Callable[[type[T]], type[T]]:
 
         @register_observer("three_sigma")
         class ThreeSigma(Observer):
-            defaults = {"sigmas": 3.0}  # its options; any other option is refused
+            defaults: ClassVar[Mapping[str, float]] = {"sigmas": 3.0}  # its only options
 
             def _update(self, x, low, high): ...  # x: a batch; low, high: its exact bounds
             def _range(self, spec): ...  # the bounds to quantize with
