@@ -55,7 +55,7 @@ class Latency:
     Attributes:
         batch: images per call.
         threads: intra-op threads.
-        first_ms: the very first call, with the runtime's lazy set-up.
+        first_ms: the first call at this batch size, with the runtime's lazy set-up.
         warmup_ms: the calls after it that are not counted.
         samples_ms: every steady call, in order; the i-th was made beside the i-th of the other variants.
         median_ms: median of the steady calls.

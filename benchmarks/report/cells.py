@@ -22,7 +22,7 @@ class Grid:
     Attributes:
         title: what the table shows.
         head: column titles.
-        rows: one text per column; the first names the row.
+        rows: one text per column, the first naming the row; a row of one text alone heads the rows below it.
     """
 
     title: str
@@ -45,8 +45,8 @@ def optional(show: Callable[[_T], str], value: _T | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in [0, 1] as "73.8 %"."""
-    return f"{100 * share:.1f} %"
+    """A share in [0, 1] as "73.8%"."""
+    return f"{100 * share:.1f}%"
 
 
 def times(ratio: float) -> str:

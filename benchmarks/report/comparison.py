@@ -15,10 +15,17 @@ Row = tuple[str, ...]
 def comparison(summary: Summary) -> Grid:
     """One column per variant, the reference first; rows that nobody has a figure for are left out."""
     variants = ordered(summary)
-    rows = [*_accuracy_rows(variants), *_latency_rows(variants), *_cost_rows(variants)]
     notes: Row = ("Note", *(v.note or DASH for v in variants))
-    measured = tuple(row for row in (*rows, notes) if any(cell != DASH for cell in row[1:]))
-    return Grid("Side by side", ("", *(label(v.name) for v in variants)), measured)
+    groups: list[tuple[str, list[Row]]] = [
+        ("Accuracy", _accuracy_rows(variants)),
+        *((f"Speed, {_where(c)}", _latency_rows(variants, c)) for c in configurations(summary)),
+        ("Cost", [*_cost_rows(variants), notes]),
+    ]
+    rows: list[Row] = []
+    for title, group in groups:
+        measured = [row for row in group if any(cell != DASH for cell in row[1:])]
+        rows += [(title,), *measured] if measured else []
+    return Grid("Side by side", ("", *(label(v.name) for v in variants)), tuple(rows))
 
 
 def ordered(summary: Summary) -> tuple[Variant, ...]:
@@ -33,7 +40,7 @@ def configurations(summary: Summary) -> tuple[tuple[int, int], ...]:
 
 
 def entry(variant: Variant, configuration: tuple[int, int]) -> Latency | None:
-    """The variant's latency at a (batch, threads) pair, if it was timed there."""
+    """The latency of a variant at a (batch, threads) pair, if it was timed there."""
     return next((e for e in variant.latency or () if (e.batch, e.threads) == configuration), None)
 
 
@@ -50,51 +57,48 @@ def _accuracy_rows(variants: tuple[Variant, ...]) -> list[Row]:
     return [
         row("Images", lambda a: str(a.n)),
         row("Top-1 accuracy", lambda a: percent(a.top1)),
-        row("95 % interval", lambda a: f"{100 * a.ci95.low:.1f} to {100 * a.ci95.high:.1f} %"),
+        row("95% interval", lambda a: f"{100 * a.ci95.low:.1f} to {100 * a.ci95.high:.1f}%"),
         row("Top-5 accuracy", lambda a: optional(percent, a.top5)),
         row("Precision (macro)", lambda a: percent(a.precision)),
         row("Recall (macro)", lambda a: percent(a.recall)),
         row("F1 (macro)", lambda a: percent(a.f1)),
-        row("Same answer as reference", lambda a: optional(percent, a.agreement)),
+        row("Same answer", lambda a: optional(percent, a.agreement)),
         row("Became right / wrong", lambda a: optional(lambda f: f"+{f.better} / −{f.worse}", a.flips)),
         row("McNemar p", lambda a: optional(lambda f: f"{f.p_value:.2g}", a.flips)),
         row("Logit SQNR", lambda a: optional(lambda db: f"{decimals(db)} dB", a.sqnr_db)),
     ]
 
 
-def _latency_rows(variants: tuple[Variant, ...]) -> list[Row]:
-    rows: list[Row] = []
-    found = dict.fromkeys((e.batch, e.threads) for v in variants for e in v.latency or ())
-    for batch, threads in found:
-        entries = [entry(v, (batch, threads)) for v in variants]
-        where = f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
-        rows += [
-            (f"Latency, {where}", *(optional(lambda e: f"{decimals(e.median_ms)} ms", e) for e in entries)),
-            (
-                "p90 / p99",
-                *(optional(lambda e: f"{decimals(e.p90_ms)} / {decimals(e.p99_ms)} ms", e) for e in entries),
-            ),
-            ("Speed against reference", *(_speed(e) for e in entries)),
-            ("Throughput", *(optional(lambda e: f"{decimals(e.images_per_s)} img/s", e) for e in entries)),
-        ]
-    return rows
+def _latency_rows(variants: tuple[Variant, ...], configuration: tuple[int, int]) -> list[Row]:
+    def row(name: str, show: Callable[[Latency], str]) -> Row:
+        return (name, *(optional(show, entry(v, configuration)) for v in variants))
+
+    return [
+        row("Median latency", lambda e: f"{decimals(e.median_ms)} ms"),
+        row("p90 / p99", lambda e: f"{decimals(e.p90_ms)} / {decimals(e.p99_ms)} ms"),
+        row("Speed-up", _speed),
+        row("Throughput", lambda e: f"{decimals(e.images_per_s)} img/s"),
+        row("First call", lambda e: f"{decimals(e.first_ms)} ms"),
+    ]
 
 
-def _speed(latency: Latency | None) -> str:
-    if latency is None or latency.speedup is None:
-        return DASH
-    s = latency.speedup
-    return f"{times(s.value)} ({s.low:.2f} to {s.high:.2f})"
+def _speed(latency: Latency) -> str:
+    return optional(lambda s: f"{times(s.value)} ({s.low:.2f} to {s.high:.2f})", latency.speedup)
+
+
+def _where(configuration: tuple[int, int]) -> str:
+    batch, threads = configuration
+    return f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _cost_rows(variants: tuple[Variant, ...]) -> list[Row]:
     return [
         ("Peak memory", *(optional(lambda m: f"{decimals(m.peak_mib)} MiB", v.memory) for v in variants)),
         (
-            "Peak above runtime",
+            "Model alone",
             *(optional(lambda m: f"{decimals(m.peak_delta_mib)} MiB", v.memory) for v in variants),
         ),
         ("File size", *(size(v.size_bytes) for v in variants)),
-        ("Times smaller", *(optional(times, v.size_ratio) for v in variants)),
-        ("Integer multiplications", *(optional(percent, integer_share(v)) for v in variants)),
+        ("Size ratio", *(optional(times, v.size_ratio) for v in variants)),
+        ("Integer share", *(optional(percent, integer_share(v)) for v in variants)),
     ]

@@ -23,7 +23,7 @@ def audit_grids(summary: Summary) -> tuple[Grid, ...]:
         key for audit in audits for key in audit if key not in {"integer_mac_share", *_LISTS}
     )
     rows = [
-        ("Integer multiplications", *(optional(percent, integer_share(v)) for v in audited)),
+        ("Share of multiplications", *(optional(percent, integer_share(v)) for v in audited)),
         *((title, *(_count(audit.get(key)) for audit in audits)) for key, title in _LISTS.items()),
         *((_words(key), *(plain(audit.get(key)) for audit in audits)) for key in scalars),
     ]
@@ -48,7 +48,7 @@ def environment_grid(summary: Summary) -> Grid:
         ("System", e.system),
         ("Python", e.python),
         *((name, version) for name, version in e.packages.items()),
-        ("Octavo commit", e.commit or DASH),
+        ("Octavo commit", optional(_short, e.commit)),
         *e.thread_variables.items(),
     ]
     return Grid("Environment", ("", ""), tuple(rows))
@@ -86,6 +86,11 @@ def _listing(variant: Variant, key: str, title: str) -> Grid | None:
 
 def _count(items: JsonValue) -> str:
     return str(len(items)) if isinstance(items, Sequence) and not isinstance(items, str) else plain(items)
+
+
+def _short(commit: str) -> str:
+    identity, dash, state = commit.partition("-")
+    return identity[:12] + (f" ({state} files)" if dash else "")
 
 
 def _words(key: str) -> str:

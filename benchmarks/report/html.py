@@ -54,11 +54,10 @@ def save_html(summary: Summary, path: Path) -> None:
 
 def _tiles(summary: Summary, verdict: Verdict) -> list[_Tile]:
     variant = next(v for v in summary.variants if v.name == verdict.name)
-    found = [_speed_tile(summary, variant), _accuracy_tile(summary, variant), _memory_tile(summary, variant)]
     if variant.accuracy is None and variant.latency is None:
         return []
-    if variant.size_ratio is not None:
-        found.append(_Tile(times(variant.size_ratio), f"smaller file than {label(summary.reference)}"))
+    found = [_speed_tile(summary, variant), _accuracy_tile(summary, variant), _memory_tile(summary, variant)]
+    found.append(_size_tile(summary, variant))
     share = integer_share(variant)
     if share is not None:
         found.append(_Tile(percent(share), "of multiplications on integers"))
@@ -79,6 +78,14 @@ def _accuracy_tile(summary: Summary, variant: Variant) -> _Tile | None:
     if own is None or base is None:
         return None
     return _Tile(f"{100 * (own.top1 - base.top1):+.1f}".replace("-", "−"), "points of top-1 accuracy")
+
+
+def _size_tile(summary: Summary, variant: Variant) -> _Tile | None:
+    ratio = variant.size_ratio
+    if ratio is None or abs(ratio - 1) < 0.01:
+        return None
+    word = "smaller" if ratio > 1 else "larger"
+    return _Tile(times(max(ratio, 1 / ratio)), f"{word} file than {label(summary.reference)}")
 
 
 def _memory_tile(summary: Summary, variant: Variant) -> _Tile | None:

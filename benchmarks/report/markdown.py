@@ -29,9 +29,15 @@ def _table(grid: Grid) -> str:
     lines = [
         _line(grid.head),
         _line((":--", *("--:" for _ in grid.head[1:]))),
-        *(_line(tuple(map(_escape, row))) for row in grid.rows),
+        *(_line(_cells(row, len(grid.head))) for row in grid.rows),
     ]
     return "\n".join(lines)
+
+
+def _cells(row: tuple[str, ...], width: int) -> tuple[str, ...]:
+    if len(row) == 1:
+        return (f"**{_escape(row[0])}**", *([""] * (width - 1)))
+    return tuple(map(_escape, row))
 
 
 def _line(cells: tuple[str, ...]) -> str:

@@ -52,7 +52,7 @@ def _accuracy(variants: Sequence[Variant], colors: dict[str, str]) -> Plot | Non
     axes.set_xlabel("top-1 accuracy, %")
     axes.margins(x=0.12)
     n = judged[0][1].n
-    caption = f"The dot is the share of {n} images classified rightly, the bar its 95 % Wilson interval."
+    caption = f"The dot is the share of {n} images classified rightly, the bar its 95% Wilson interval."
     return Plot("Accuracy", caption, inline_svg(figure, "accuracy", "Top-1 accuracy of each variant"))
 
 
@@ -62,12 +62,14 @@ def _latency(
     timed = [(v, e) for v in variants if (e := entry(v, configuration)) is not None]
     batch, threads = configuration
     figure, axes = _rows([label(v.name) for v, _ in timed])
-    end = 1.08 * max(e.p99_ms for _, e in timed)
+    fastest, slowest = min(min(e.samples_ms) for _, e in timed), max(e.p99_ms for _, e in timed)
+    room = 0.12 * (slowest - fastest) or 0.1 * slowest
+    end = slowest + room
     for y, (variant, e) in enumerate(timed):
         samples = np.asarray(e.samples_ms)
         # Spread evenly without a random number: fractional parts of multiples of the golden ratio.
         offsets = ((np.arange(samples.size) * _GOLDEN) % 1 - 0.5) * 0.44
-        axes.scatter(samples, y + offsets, s=7, color=colors[variant.name], alpha=0.4, linewidths=0)
+        axes.scatter(samples, y + offsets, s=10, color=colors[variant.name], alpha=0.4, linewidths=0)
         axes.plot([e.median_ms] * 2, [y - 0.3, y + 0.3], color=INK, lw=1.6)
         axes.annotate(
             f"{decimals(e.median_ms)} ms",
@@ -77,11 +79,12 @@ def _latency(
             ha="center",
             va="bottom",
         )
-    axes.set_xlim(0, end)
+    axes.set_xlim(max(0.0, fastest - room), end)
     axes.set_xlabel("latency of one call, ms")
     beyond = sum(s > end for _, e in timed for s in e.samples_ms)
     calls = len(timed[0][1].samples_ms)
-    caption = f"{calls} steady calls per variant, taken in turn; the line is the median."
+    caption = f"{calls} steady calls per variant, taken in turn; the line is the median. "
+    caption += "The axis does not start at zero."
     caption += f" {beyond} slower calls lie outside the drawing." if beyond > 1 else ""
     caption += " One slower call lies outside the drawing." if beyond == 1 else ""
     title = f"Latency, batch {batch}, {threads} thread{'s' * (threads > 1)}"
@@ -145,7 +148,7 @@ def _trade(
     axes.tick_params(axis="y", labelcolor=MUTED)
     return Plot(
         "Accuracy against latency",
-        "Up is more accurate, left is faster; the bars are 95 % intervals.",
+        "Up is more accurate, left is faster; the bars are 95% intervals.",
         inline_svg(figure, "trade", "Accuracy against latency of each variant"),
     )
 

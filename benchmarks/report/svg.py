@@ -23,7 +23,8 @@ def drawing_style() -> AbstractContextManager[None]:
     return mpl.rc_context(
         {
             "svg.fonttype": "none",  # text stays text: searchable, and in the page's font
-            "font.size": 10,
+            "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+            "font.size": 11,
             "text.color": INK,
             "axes.labelcolor": MUTED,
             "axes.edgecolor": MUTED,

@@ -29,5 +29,7 @@ def _table(grid: Grid, title: str) -> Table:
     for i, name in enumerate(grid.head):
         table.add_column(Text(name), justify="left" if i == 0 else "right", overflow="fold")
     for row in grid.rows:
-        table.add_row(*map(Text, row))
+        if len(row) == 1:
+            table.add_section()
+        table.add_row(*map(Text, row), style="bold" if len(row) == 1 else None)
     return table

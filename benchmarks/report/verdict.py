@@ -17,8 +17,8 @@ _CHANCE = 0.05  # a difference with a larger p-value is called chance
 class Tone(StrEnum):
     """How the sentence ends for the reader.
 
-    ``WIN``: faster, and no accuracy loss beyond chance. ``LOSS``: not faster, or slower, with nothing gained
-    in accuracy. ``MIXED``: one against the other. ``UNKNOWN``: too little was measured to say.
+    ``WIN``: faster, and no accuracy loss beyond chance. ``LOSS``: slower without a gain in accuracy, or less
+    accurate without a gain in speed. ``MIXED``: anything between. ``UNKNOWN``: too little was measured.
     """
 
     WIN = "win"
@@ -90,6 +90,10 @@ def _tone(latency: Latency | None, own: Accuracy | None, base: Accuracy | None) 
         return Tone.UNKNOWN
     change = own.correct - base.correct
     proven = own.flips is not None and own.flips.p_value <= _CHANCE
-    if latency.speedup.low > 1:
-        return Tone.MIXED if change < 0 and proven else Tone.WIN
-    return Tone.MIXED if change > 0 and proven else Tone.LOSS
+    faster, slower = latency.speedup.low > 1, latency.speedup.high < 1
+    better, worse = proven and change > 0, proven and change < 0
+    if faster and not worse:
+        return Tone.WIN
+    if (slower and not better) or (worse and not faster):
+        return Tone.LOSS
+    return Tone.MIXED

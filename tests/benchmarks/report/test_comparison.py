@@ -1,0 +1,115 @@
+import io
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.report.cells import DASH, decimals, label, plain, size
+from benchmarks.report.comparison import comparison
+from benchmarks.report.details import audit_grids, environment_grid, parity_grids, settings_grid
+from benchmarks.report.markdown import markdown_summary
+from benchmarks.report.terminal import print_summary
+from benchmarks.results import Summary
+
+
+def row(summary: Summary, name: str) -> tuple[str, ...]:
+    return next(r for r in comparison(summary).rows if r[0] == name)
+
+
+def terminal(summary: Summary, width: int = 100) -> str:
+    text = io.StringIO()
+    print_summary(summary, Console(file=text, width=width))
+    return text.getvalue()
+
+
+def test_each_figure_stands_in_the_column_of_its_variant(summary: Summary) -> None:
+    assert comparison(summary).head == ("", "FP32", "INT8 (ort-x86)", "INT8 (tensorrt)")
+    assert row(summary, "Top-1 accuracy") == ("Top-1 accuracy", "73.8%", "73.0%", DASH)
+    assert row(summary, "Speed-up") == ("Speed-up", DASH, "1.38× (1.35 to 1.41)", DASH)
+    assert row(summary, "Integer share") == ("Integer share", DASH, "97.3%", DASH)
+    assert row(summary, "File size") == ("File size", "23.0 MiB", "6.0 MiB", "23.0 MiB")
+
+
+def test_the_reference_comes_first_whatever_the_order(summary_dict: dict[str, Any]) -> None:
+    summary_dict["variants"].reverse()
+    assert comparison(Summary.model_validate(summary_dict)).head[1] == "FP32"
+
+
+def test_every_batch_size_has_its_own_group(summary: Summary) -> None:
+    groups = [r[0] for r in comparison(summary).rows if len(r) == 1]
+    assert groups == ["Accuracy", "Speed, batch 1, 2 threads", "Speed, batch 4, 2 threads", "Cost"]
+
+
+def test_unmeasured_figures_leave_neither_rows_nor_the_word_none(summary_dict: dict[str, Any]) -> None:
+    for variant in summary_dict["variants"]:
+        variant |= dict.fromkeys(("accuracy", "latency", "memory", "audit", "parity", "note", "size_ratio"))
+    bare = Summary.model_validate(summary_dict)
+    assert [r[0] for r in comparison(bare).rows] == ["Cost", "File size"]
+    assert audit_grids(bare) == parity_grids(bare) == ()
+    for text in (terminal(bare), markdown_summary(bare)):
+        assert "None" not in text
+        assert "23.0 MiB" in text
+
+
+def test_audit_lists_become_counts_and_tables(summary: Summary) -> None:
+    overview, left, unfused = audit_grids(summary)
+    assert ("Left in float", "2") in overview.rows
+    assert ("nodes", "412") in overview.rows
+    assert left.head == ("node", "op", "reason")
+    assert left.rows[1] == ("/head/Gemm", "Gemm", "kept in float by the recipe")
+    assert unfused.rows == (("/blocks.3/mlp/act/Gelu <script>",),)
+
+
+def test_parity_is_a_table_of_stages_or_of_figures(summary: Summary, changed: Callable[..., Summary]) -> None:
+    stages = parity_grids(summary)[0]
+    assert stages.head == ("", "max abs", "sqnr db", "top1 agreement")
+    assert stages.rows[1] == ("onnx vs simplified", "0", "∞", "1")
+    flat = parity_grids(changed(parity={"max_abs": 0.5, "passed": True}))[0]
+    assert flat.rows == (("max abs", "0.5"), ("passed", "yes"))
+
+
+def test_environment_and_settings_are_flat_text(summary: Summary) -> None:
+    environment = dict(environment_grid(summary).rows)
+    assert environment["Octavo commit"] == "0123456789ab"
+    assert environment["Frequency governor"] == "not readable"
+    assert dict(settings_grid(summary).rows)["calibration.method"] == "percentile"
+
+
+def test_markdown_keeps_names_literal_and_rows_whole(changed: Callable[..., Summary]) -> None:
+    text = markdown_summary(changed(note="a | b\n*c*"))
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.replace(r"\|", "").count("|") for line in table} == {5}
+    assert r"a \| b \*c\*" in text
+    assert "vit\\_tiny" in text
+
+
+def test_terminal_reads_no_markup_in_names(changed: Callable[..., Summary]) -> None:
+    assert "[bold]kept[/bold]" in terminal(changed(note="[bold]kept[/bold]"), width=160)
+
+
+def test_labels_and_numbers() -> None:
+    assert [label(n) for n in ("fp32", "int8", "int8-ort-x86", "uint8-a", "mine")] == [
+        "FP32",
+        "INT8",
+        "INT8 (ort-x86)",
+        "UINT8 (a)",
+        "mine",
+    ]
+    assert [size(n) for n in (12, 2048, 3 * 2**20)] == ["12 B", "2.0 KiB", "3.0 MiB"]
+    assert [decimals(x) for x in (1234.5, 12.34, 1.234, 0.01234, float("inf"), float("-inf"))] == [
+        "1234",
+        "12.3",
+        "1.23",
+        "0.0123",
+        "∞",
+        "−∞",
+    ]
+    assert [plain(x) for x in (None, True, 3, 0.123456, [], ["a", 1], {"k": None})] == [
+        DASH,
+        "yes",
+        "3",
+        "0.1235",
+        "none",
+        "a, 1",
+        "k: –",
+    ]

@@ -1,0 +1,151 @@
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import benchmarks
+from benchmarks.report.html import html_summary, save_html
+from benchmarks.results import Summary, save_summary
+from quant.errors import BadInput
+
+ROOT = Path(benchmarks.__file__).parents[1]
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Tags that balance, every id, and everything the page points at."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self._note(tag, attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._note(tag, attrs)
+
+    def _note(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in {"href", "src", "xlink:href"}:
+                self.targets.append(value or "")
+            self.targets += re.findall(r"url\(([^)]*)\)", value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+
+def test_the_page_needs_nothing_from_outside(summary: Summary) -> None:
+    text = html_summary(summary)
+    page = Page(text)
+    assert page.targets
+    assert all(t.startswith("#") and t[1:] in page.ids for t in page.targets)
+    assert page.tags["script"] == page.tags["link"] == page.tags["img"] == 0
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+
+
+def test_ids_are_unique_although_there_are_many_drawings(summary: Summary) -> None:
+    page = Page(html_summary(summary))
+    assert page.tags["svg"] == 5
+    assert [i for i, n in Counter(page.ids).items() if n > 1] == []
+
+
+def test_drawings_take_their_colours_from_the_page(summary: Summary) -> None:
+    text = html_summary(summary)
+    style = text[text.index("<style>") : text.index("</style>")]
+    drawn = text[text.index("</style>") :]
+    used = set(re.findall(r"var\((--[\w-]+)\)", drawn))
+    assert {"--ink", "--muted", "--series-0", "--series-1"} <= used
+    light, dark = style.split("prefers-color-scheme: dark")
+    for name in used - {"--sans"}:
+        assert f"{name}:" in light
+        assert f"{name}:" in dark
+    # A colour of matplotlib's own would not follow the page into the dark.
+    assert set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", drawn)) == set()
+
+
+def test_the_page_says_what_came_out_and_how_to_repeat_it(summary: Summary) -> None:
+    words = " ".join("".join(Page(html_summary(summary)).text).split())
+    for said in (
+        "INT8 (ort-x86) is 1.38× faster than FP32 at batch 1",
+        "exported and checked; not run here",
+        summary.command,
+        "kept in float by the recipe",
+        "onnx vs simplified",
+        "calibration.images",
+    ):
+        assert said in words
+
+
+def test_text_from_models_cannot_become_markup(changed: Callable[..., Summary]) -> None:
+    page = Page(html_summary(changed(name='<script>alert("$x^2$")</script>', note="<b>&amp;")))
+    assert page.tags["script"] == page.tags["b"] - 1 == 0  # the one <b> is the recipe's name
+    assert '<script>alert("$x^2$")</script>' in page.text
+
+
+@pytest.mark.parametrize(
+    "missing", [("accuracy",), ("latency",), ("memory",), ("accuracy", "latency", "memory")]
+)
+def test_missing_figures_leave_a_whole_page(summary_dict: dict[str, Any], missing: tuple[str, ...]) -> None:
+    for variant in summary_dict["variants"]:
+        variant |= dict.fromkeys(missing)
+    text = html_summary(Summary.model_validate(summary_dict))
+    Page(text)
+    assert "None" not in text
+    assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+
+
+def test_one_image_of_one_class_and_one_call_still_draw(summary_dict: dict[str, Any]) -> None:
+    for variant in summary_dict["variants"][:2]:
+        variant["accuracy"] |= {"n": 1, "correct": 1, "top1": 1.0, "top5": None, "classes": 1}
+        variant["accuracy"]["ci95"] = {"low": 0.2065, "high": 1.0}
+        variant["latency"] = [
+            entry | dict.fromkeys(("median_ms", "p90_ms", "p99_ms"), 3.0) | {"samples_ms": [3.0]}
+            for entry in variant["latency"][:1]
+        ]
+    assert Page(html_summary(Summary.model_validate(summary_dict))).tags["svg"] == 4
+
+
+def test_the_same_summary_gives_the_same_bytes_in_another_process(tmp_path: Path, summary: Summary) -> None:
+    save_summary(summary, tmp_path / "summary.json")
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.results import load_summary\n"
+        "from benchmarks.report.html import save_html\n"
+        "save_html(load_summary(Path(sys.argv[1]) / 'summary.json'), Path(sys.argv[1]) / 'report.html')"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo"},
+    )
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == html_summary(summary)
+
+
+def test_nowhere_to_write_is_the_users_error(tmp_path: Path, summary: Summary) -> None:
+    with pytest.raises(BadInput, match="cannot write"):
+        save_html(summary, tmp_path / "absent" / "report.html")
