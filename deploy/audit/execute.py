@@ -91,7 +91,10 @@ def execute(
         }
         _add_outputs(optimized, probe, _wanted(executed))
         with OrtRunner(probe, SessionSettings(optimization=Optimization.OFF)) as runner:
-            values = runner.infer(feeds)
+            try:
+                values = runner.infer(feeds)
+            except (BadInput, Unsupported) as error:
+                raise type(error)(f"{path}: {error}") from error
     for name, value in (*feeds.items(), *values.items()):
         if isinstance(value, np.ndarray):
             tensors[name] = TensorInfo(value.shape, value.dtype)

@@ -95,12 +95,30 @@ class Site:
         source = self.graph.producer.get(self.node.input[2])
         return source is None or source.op_type != "DequantizeLinear"
 
-    def element_type(self, dequantize: NodeProto) -> int:
-        """The integer type a DequantizeLinear reads (`onnx.TensorProto`); 0 where the file does not tell."""
-        stored = self.graph.initializers.get(dequantize.input[0])
+    def element_type(self, node: NodeProto) -> int:
+        """The integer type (`onnx.TensorProto`) a Q node writes or a DQ node reads; 0 if not told."""
+        stored = self.graph.initializers.get(node.input[0])
         if stored is not None:
             return int(stored.data_type)
-        return self._zero_point_type(dequantize) or self._producer_type(dequantize)
+        return self._zero_point_type(node) or self._producer_type(node)
+
+    def executed_type(self, node: NodeProto) -> int:
+        """Like `element_type`, after QDQS8ToU8Transformer: on x86, int8 with one reader is uint8."""
+        kind = self.element_type(node)
+        if kind != TensorProto.INT8 or self.target is not Target.ORT_X86:
+            return kind
+        quantize = node if node.op_type == "QuantizeLinear" else self.graph.producer.get(node.input[0])
+        private = (
+            quantize is not None and quantize.op_type == "QuantizeLinear" and self.pair_readers(quantize) == 1
+        )
+        return int(TensorProto.UINT8) if private else kind
+
+    def pair_readers(self, quantize: NodeProto) -> int:
+        """How many nodes read a Q/DQ pair; the model's outputs count."""
+        pairs = self.graph.consumers(quantize.output[0])
+        behind = [len(list(self.graph.readers(p.output[0]))) + (p.output[0] in self.graph.outputs)
+                  if p.op_type == "DequantizeLinear" else 1 for p in pairs]  # fmt: skip
+        return sum(behind) + (quantize.output[0] in self.graph.outputs)
 
     def scale(self, node: NodeProto) -> np.ndarray | None:
         """The scale of a Q or DQ node; None when it is computed at run time."""
@@ -110,8 +128,8 @@ class Site:
         stored = self.graph.initializers.get(node.input[2]) if len(node.input) > 2 else None
         return 0 if stored is None else int(stored.data_type)
 
-    def _producer_type(self, dequantize: NodeProto) -> int:
-        quantize = self.graph.producer.get(dequantize.input[0])
+    def _producer_type(self, node: NodeProto) -> int:
+        quantize = node if node.op_type == "QuantizeLinear" else self.graph.producer.get(node.input[0])
         if quantize is None or quantize.op_type != "QuantizeLinear":
             return 0
         return self._zero_point_type(quantize) or int(TensorProto.UINT8)  # the specification's default

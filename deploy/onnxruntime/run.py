@@ -10,7 +10,7 @@ import onnxruntime as ort
 
 from deploy.onnxruntime.build import SessionSettings, build_session
 from deploy.runner import Array
-from quant.errors import BadInput, InternalError
+from quant.errors import BadInput, InternalError, Unsupported
 
 __all__ = ["NUMPY_TYPES", "OrtRunner"]
 
@@ -93,6 +93,7 @@ class OrtRunner:
 
         Raises:
             BadInput: a name, a shape or a type does not fit the model.
+            Unsupported: an operator failed while it ran.
         """
         session = self.session
         self._check(feeds)
@@ -100,6 +101,8 @@ class OrtRunner:
             values = session.run(None, dict(feeds))
         except ort.capi.onnxruntime_pybind11_state.InvalidArgument as error:
             raise BadInput(f"ONNX Runtime refused the input: {error}") from error
+        except Exception as error:  # ORT's exceptions share no base class of their own
+            raise Unsupported(f"ONNX Runtime loaded the model but cannot run it: {error}") from error
         return dict(zip(self.output_names, values, strict=True))
 
     def _check(self, feeds: Mapping[str, Array]) -> None:
