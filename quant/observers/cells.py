@@ -24,6 +24,11 @@ class Cells:
     high: Tensor
     count: Tensor
 
+    @property
+    def exact(self) -> bool:
+        """All cells are single values."""
+        return self.low is self.high
+
     def order_statistic(self, rank: Tensor) -> Tensor:
         """The ``rank``-th smallest value of each row, counted from 0.
 

@@ -79,7 +79,8 @@ def mean_squared_error(cells: Cells, qparams: QParams) -> Tensor:
     means = []
     for start in range(0, row_count, block):
         part = slice(start, start + block)
-        low, high, count = cells.low[part] / scale[part], cells.high[part] / scale[part], cells.count[part]
+        low, count = cells.low[part] / scale[part], cells.count[part]
+        high = low if cells.exact else cells.high[part] / scale[part]
         errors = _cell_errors(low, high, bottom[part], top[part])
         means.append((errors * count).sum(dim=1) / count.sum(dim=1) * scale[part, 0] ** 2)
     return torch.cat(means)
@@ -87,12 +88,12 @@ def mean_squared_error(cells: Cells, qparams: QParams) -> Tensor:
 
 def _cell_errors(a: Tensor, b: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
     """Mean squared error within each cell ``[a, b]``, all in units of the scale."""
-    middle = (a + b) / 2
-    at_middle = (middle - torch.round(middle).clamp(bottom, top)).square()
+    middle = a if a is b else (a + b) / 2
+    at_middle = (middle - torch.round(middle).clamp_(bottom, top)).square_()
+    if a is b:
+        return at_middle
     width = b - a
     wide = width > 1e-4  # below, F(b) - F(a) would cancel, and the error at the middle is as good
-    if not bool(wide.any()):
-        return at_middle
     integral = _antiderivative(b, bottom, top) - _antiderivative(a, bottom, top)
     return torch.where(wide, integral / width, at_middle)
 
