@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -30,13 +30,13 @@ class LabelledBatch(Protocol):
     """Preprocessed images and their classes."""
 
     @property
-    def images(self) -> NDArray[np.float32]:
-        """Images [B, C, H, W]."""
+    def images(self) -> ArrayLike:
+        """Images [B, C, H, W], of float32."""
         ...
 
     @property
-    def labels(self) -> NDArray[np.int64]:
-        """Class numbers [B]."""
+    def labels(self) -> ArrayLike:
+        """Class numbers [B], integers."""
         ...
 
 

@@ -30,8 +30,7 @@ class Variant(BaseModel):
         accuracy: ``None`` when it was not run here.
         latency: one per batch size and thread count; ``None`` when it was not timed here.
         memory: ``None`` when it was not measured here.
-        audit: what the runtime really executes; the report knows ``integer_mac_share`` (0 to 1),
-            ``leftovers`` and ``unfused`` (lists) and shows any other entry as it is.
+        audit: what the runtime really executes, as ``AuditReport.to_dict()`` gives it.
         parity: agreement between the stages of the pipeline: stage to its figures, or figures alone.
         note: a remark for the reader, e.g. ``exported and checked; not run here``.
     """

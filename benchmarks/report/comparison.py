@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 from benchmarks.accuracy import Accuracy
 from benchmarks.latency import Latency
+from benchmarks.report.audit import audit_view
 from benchmarks.report.cells import DASH, Grid, decimals, label, optional, percent, size, times
 from benchmarks.results import Summary, Variant
 
-__all__ = ["comparison", "configurations", "entry", "integer_share", "ordered"]
+__all__ = ["comparison", "configurations", "entry", "ordered"]
 
 Row = tuple[str, ...]
 
@@ -42,12 +43,6 @@ def configurations(summary: Summary) -> tuple[tuple[int, int], ...]:
 def entry(variant: Variant, configuration: tuple[int, int]) -> Latency | None:
     """The latency of a variant at a (batch, threads) pair, if it was timed there."""
     return next((e for e in variant.latency or () if (e.batch, e.threads) == configuration), None)
-
-
-def integer_share(variant: Variant) -> float | None:
-    """Share of the multiplications that run on integers, if the audit tells."""
-    share = (variant.audit or {}).get("integer_mac_share")
-    return float(share) if isinstance(share, int | float) else None
 
 
 def _accuracy_rows(variants: tuple[Variant, ...]) -> list[Row]:
@@ -100,5 +95,5 @@ def _cost_rows(variants: tuple[Variant, ...]) -> list[Row]:
         ),
         ("File size", *(size(v.size_bytes) for v in variants)),
         ("Size ratio", *(optional(times, v.size_ratio) for v in variants)),
-        ("Integer share", *(optional(percent, integer_share(v)) for v in variants)),
+        ("Integer share", *(optional(lambda a: percent(a.total_share), audit_view(v)) for v in variants)),
     ]

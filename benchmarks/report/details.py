@@ -1,35 +1,13 @@
-"""The smaller tables: what really runs on integers, agreement between stages, and where it was measured."""
+"""The smaller tables: agreement between stages, and where and how it was measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from benchmarks.report.cells import DASH, Grid, label, optional, percent, plain
-from benchmarks.report.comparison import integer_share
+from benchmarks.report.cells import DASH, Grid, label, optional, plain
 from benchmarks.results import Summary, Variant
 
-__all__ = ["audit_grids", "environment_grid", "parity_grids", "settings_grid"]
-
-_LISTS = {"leftovers": "Left in float", "unfused": "Unfused groups"}
-
-
-def audit_grids(summary: Summary) -> tuple[Grid, ...]:
-    """An overview with one column per audited variant, then each variant's leftovers and unfused groups."""
-    audited = [v for v in summary.variants if v.audit]
-    if not audited:
-        return ()
-    audits = [v.audit or {} for v in audited]
-    scalars = dict.fromkeys(
-        key for audit in audits for key in audit if key not in {"integer_mac_share", *_LISTS}
-    )
-    rows = [
-        ("Share of multiplications", *(optional(percent, integer_share(v)) for v in audited)),
-        *((title, *(_count(audit.get(key)) for audit in audits)) for key, title in _LISTS.items()),
-        *((_words(key), *(plain(audit.get(key)) for audit in audits)) for key in scalars),
-    ]
-    overview = Grid("What runs on integers", ("", *(label(v.name) for v in audited)), tuple(rows))
-    lists = (_listing(v, key, title) for v in audited for key, title in _LISTS.items())
-    return (overview, *(grid for grid in lists if grid))
+__all__ = ["environment_grid", "parity_grids", "settings_grid"]
 
 
 def parity_grids(summary: Summary) -> tuple[Grid, ...]:
@@ -69,23 +47,6 @@ def _parity(variant: Variant, parity: Mapping[str, JsonValue]) -> Grid:
         (_words(name), *(plain(figures.get(key)) for key in columns)) for name, figures in stages.items()
     )
     return Grid(title, ("", *map(_words, columns)), rows)
-
-
-def _listing(variant: Variant, key: str, title: str) -> Grid | None:
-    items = (variant.audit or {}).get(key)
-    if not isinstance(items, list) or not items:
-        return None
-    heading = f"{title}, {label(variant.name)}"
-    if all(isinstance(item, dict) for item in items):
-        records = [item for item in items if isinstance(item, dict)]
-        columns = tuple(dict.fromkeys(name for record in records for name in record))
-        rows = tuple(tuple(plain(record.get(name)) for name in columns) for record in records)
-        return Grid(heading, tuple(map(_words, columns)), rows)
-    return Grid(heading, ("",), tuple((plain(item),) for item in items))
-
-
-def _count(items: JsonValue) -> str:
-    return str(len(items)) if isinstance(items, Sequence) and not isinstance(items, str) else plain(items)
 
 
 def _short(commit: str) -> str:

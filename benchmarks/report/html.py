@@ -8,9 +8,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from benchmarks.files import write_text
+from benchmarks.report.audit import audit_grids, audit_view
 from benchmarks.report.cells import decimals, label, percent, times
-from benchmarks.report.comparison import comparison, configurations, entry, integer_share
-from benchmarks.report.details import audit_grids, environment_grid, parity_grids, settings_grid
+from benchmarks.report.comparison import comparison, configurations, entry
+from benchmarks.report.details import environment_grid, parity_grids, settings_grid
 from benchmarks.report.plots import plots
 from benchmarks.report.verdict import Verdict, verdicts
 from benchmarks.results import Summary, Variant
@@ -58,9 +59,9 @@ def _tiles(summary: Summary, verdict: Verdict) -> list[_Tile]:
         return []
     found = [_speed_tile(summary, variant), _accuracy_tile(summary, variant), _memory_tile(summary, variant)]
     found.append(_size_tile(summary, variant))
-    share = integer_share(variant)
-    if share is not None:
-        found.append(_Tile(percent(share), "of multiplications on integers"))
+    audit = audit_view(variant)
+    if audit is not None:
+        found.append(_Tile(percent(audit.total_share), "of multiplications on integers"))
     return [tile for tile in found if tile is not None]
 
 

@@ -94,7 +94,7 @@ def test_the_page_says_what_came_out_and_how_to_repeat_it(summary: Summary) -> N
         "INT8 (ort-x86) is 1.38× faster than FP32 at batch 1",
         "exported and checked; not run here",
         summary.command,
-        "kept in float by the recipe",
+        "the input <q> has two readers",
         "onnx vs simplified",
         "calibration.images",
     ):
