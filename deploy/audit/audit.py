@@ -126,8 +126,8 @@ def _notes(executed: Executed, target: Target, risky: bool) -> Iterator[str]:
             yield f"{signed} integer kernels take int8 activations; on x86 uint8 activations are faster"
     if any(n.op_type == "MatMulNBits" for n in nodes):
         yield (
-            "MatMulNBits serves weight-only quantization; it counts as integer where its accuracy_level is 4, "
-            "which quantizes activations on the fly"
+            "MatMulNBits serves weight-only quantization; it counts as integer where its accuracy_level is 4 "
+            "(activations quantized on the fly)"
         )
     uncounted = sorted({n.op_type for n in nodes if n.op_type in _UNCOUNTED})
     if uncounted:
