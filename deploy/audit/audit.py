@@ -33,6 +33,7 @@ def audit_model(
     path: Path | str,
     target: str = "ort-x86",
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    disabled_optimizers: Sequence[str] = (),
 ) -> AuditReport:
     """Audit any ONNX model: Q/DQ, QOperator, dynamically quantized, or float.
 
@@ -40,13 +41,14 @@ def audit_model(
         path: the ONNX file.
         target: ``ort-x86`` or ``ort-arm64`` (its fusion decisions, emulated on any CPU).
         input_shapes: input name to shape, for inputs with unknown sizes beyond the batch.
+        disabled_optimizers: ORT optimizers the model is deployed without, e.g. ``MatMulAddFusion``.
 
     Raises:
         BadInput: the file is not a model, or a shape is missing or wrong.
         Unsupported: the target is not known, or the model cannot run on this ONNX Runtime.
     """
     chosen = _target(target)
-    executed = execute(Path(path), _CONFIG[chosen], input_shapes)
+    executed = execute(Path(path), _CONFIG[chosen], input_shapes, disabled_optimizers)
     multiplications: list[Multiplication] = []
     risks: list[SaturationRisk] = []
     for node in executed.graph.graph.node:

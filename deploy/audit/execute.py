@@ -54,7 +54,10 @@ class Executed:
 
 
 def execute(
-    path: Path, config: Mapping[str, str], input_shapes: Mapping[str, Sequence[int]] | None = None
+    path: Path,
+    config: Mapping[str, str],
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    disabled_optimizers: Sequence[str] = (),
 ) -> Executed:
     """Optimize a model with ONNX Runtime and run the result once on a synthetic input of batch 1.
 
@@ -62,6 +65,7 @@ def execute(
         path: the ONNX file.
         config: session config entries that decide about fusion.
         input_shapes: shapes of inputs with unknown sizes beyond the first dimension.
+        disabled_optimizers: ORT optimizers to leave out.
 
     Raises:
         BadInput: the file is not a model, or an input's size is unknown.
@@ -72,6 +76,7 @@ def execute(
         _save(model, named)
         settings = SessionSettings(
             optimized_model_path=optimized,
+            disabled_optimizers=tuple(disabled_optimizers),
             config={
                 **config,
                 "session.optimized_model_external_initializers_file_name": "optimized.bin",

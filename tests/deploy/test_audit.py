@@ -142,6 +142,13 @@ def test_a_static_batch_breaks_the_linears_of_a_qdq_vit(vit_static: Path) -> Non
     assert "weight dequantized at run time" in wasted
 
 
+def test_the_same_file_fuses_without_the_optimizer_that_breaks_it(vit_static: Path) -> None:
+    path = quantize(vit_static, QuantType.QUInt8, weights_only_ops=True)
+    report = audit_model(path, disabled_optimizers=("MatMulAddFusion",))
+    assert report.weight_share == 1
+    assert not report.unfused
+
+
 def test_a_dynamic_batch_does_not(vit_dynamic: Path) -> None:
     report = audit_model(quantize(vit_dynamic, QuantType.QUInt8, weights_only_ops=True))
     assert report.weight_share == 1
@@ -219,6 +226,21 @@ def test_a_truncated_file_is_bad_input_with_its_path(cnn: Path, tmp_path: Path, 
     with pytest.raises(BadInput, match=r"cut\.onnx"):
         audit_model(path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_weights_beside_the_model_are_read_and_missed(
+    cnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inline = quantize(cnn, QuantType.QUInt8)
+    beside = tmp_path / "beside.onnx"
+    onnx.save(onnx.load(inline), beside, save_as_external_data=True, location="beside.bin", size_threshold=0)
+    monkeypatch.setattr("deploy.audit.execute._INLINE_LIMIT", 1000)  # as for a model above 1 GiB
+    left, right = audit_model(inline), audit_model(beside)
+    assert left.multiplications == right.multiplications
+    assert left.saturation == right.saturation
+    (tmp_path / "beside.bin").unlink()
+    with pytest.raises(BadInput, match=r"beside\.onnx.*beside\.bin"):
+        audit_model(beside)
 
 
 def test_unknown_targets_and_missing_files_are_refused(cnn: Path) -> None:
