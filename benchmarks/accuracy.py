@@ -177,11 +177,13 @@ def sole_output(outputs: dict[str, Array], name: str | None) -> Array:
 
 
 def _progress(console: Console | None) -> Progress:
+    console = console or Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=console or Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )

@@ -215,6 +215,7 @@ def _rounds(title: str, how: LatencySettings, console: Console | None) -> Iterat
     # No refresh thread: it would take CPU time from the calls. The bar is drawn between rounds.
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     where = console or Console(stderr=True)
-    with Progress(*columns, console=where, transient=True, auto_refresh=False) as progress:
+    hidden = not where.is_terminal
+    with Progress(*columns, console=where, transient=True, auto_refresh=False, disable=hidden) as progress:
         task = progress.add_task(title, total=1 + how.warmup + how.calls)
         yield lambda: progress.update(task, advance=1, refresh=True)
