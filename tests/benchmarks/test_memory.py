@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import benchmarks
 from benchmarks.memory import measure_memory
-from benchmarks.memory_probe import main, read_status
+from benchmarks.memory_probe import main, probe, read_status
 from deploy.onnxruntime.build import SessionSettings
 from quant.errors import BadInput
 
@@ -49,6 +49,15 @@ def test_the_probe_imports_no_training_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_peak_remembers_what_was_freed(tmp_path: Path) -> None:
+    model = save_linear(tmp_path / "m.onnx", 64)
+    ballast = np.ones(200 * 2**20, np.uint8)
+    del ballast
+    figures = probe(model, SessionSettings(), batch=1)
+    # The 200 MiB are gone by then; other tests may only have raised the peak further.
+    assert figures["peak_mib"] > figures["first_mib"] + 150
 
 
 def test_the_peak_of_the_parent_is_not_inherited(tmp_path: Path) -> None:
