@@ -102,7 +102,7 @@ def _overview(views: list[tuple[Variant, AuditView]]) -> Grid:
         ("Quantized, but run in float", *(str(len(_broken(a))) for a in found)),
         ("Q/DQ nodes that run", *(str(len(a.leftovers)) for a in found)),
         ("Of these, wasted", *(str(sum(item.bad for item in a.leftovers)) for a in found)),
-        ("May saturate without VNNI", *(f"{len(a.saturation)} layers" for a in found)),
+        ("Layers that may saturate without VNNI", *(str(len(a.saturation)) for a in found)),
         ("Notes", *("; ".join(a.notes) or "none" for a in found)),
     ]
     return Grid("Executed by the runtime", ("", *(label(v.name) for v, _ in views)), tuple(rows))
