@@ -97,13 +97,19 @@ class Observer(ABC):
         """Continue exactly where :meth:`state` was taken.
 
         Raises:
-            BadInput: a tensor is missing, so ``state`` is of another observer.
+            BadInput: a tensor is missing or the layout differs, so ``state`` is of another observer.
         """
         if not state:
             return
         try:
+            shape = torch.Size(state["shape"].tolist())
+            if (len(shape) == 0) != (self.spec.granularity == "per_tensor"):
+                raise BadInput(
+                    f"the saved observation of '{self.name}' has ranges of shape {list(shape)}, which is not "
+                    f"{_layout(self.spec)}; calibrate again"
+                )
             self._load(state)
-            self.shape = torch.Size(state["shape"].tolist())
+            self.shape = shape
         except KeyError as error:
             raise BadInput(
                 f"the saved observation of '{self.name}' has no {error} and is not of observer "

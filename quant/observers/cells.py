@@ -26,7 +26,7 @@ class Cells:
 
     @property
     def exact(self) -> bool:
-        """All cells are single values."""
+        """Every cell is one value that came once."""
         return self.low is self.high
 
     def order_statistic(self, rank: Tensor) -> Tensor:

@@ -79,23 +79,26 @@ def mean_squared_error(cells: Cells, qparams: QParams) -> Tensor:
     means = []
     for start in range(0, row_count, block):
         part = slice(start, start + block)
-        low, count = cells.low[part] / scale[part], cells.count[part]
-        high = low if cells.exact else cells.high[part] / scale[part]
-        errors = _cell_errors(low, high, bottom[part], top[part])
-        means.append((errors * count).sum(dim=1) / count.sum(dim=1) * scale[part, 0] ** 2)
+        low = cells.low[part] / scale[part]
+        if cells.exact:
+            mean = _point_errors(low, bottom[part], top[part]).mean(dim=1)
+        else:
+            errors = _cell_errors(low, cells.high[part] / scale[part], bottom[part], top[part])
+            mean = (errors * cells.count[part]).sum(dim=1) / cells.count[part].sum(dim=1)
+        means.append(mean * scale[part, 0] ** 2)
     return torch.cat(means)
+
+
+def _point_errors(t: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
+    return (t - torch.round(t).clamp_(bottom, top)).square_()
 
 
 def _cell_errors(a: Tensor, b: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
     """Mean squared error within each cell ``[a, b]``, all in units of the scale."""
-    middle = a if a is b else (a + b) / 2
-    at_middle = (middle - torch.round(middle).clamp_(bottom, top)).square_()
-    if a is b:
-        return at_middle
     width = b - a
     wide = width > 1e-4  # below, F(b) - F(a) would cancel, and the error at the middle is as good
     integral = _antiderivative(b, bottom, top) - _antiderivative(a, bottom, top)
-    return torch.where(wide, integral / width, at_middle)
+    return torch.where(wide, integral / width, _point_errors((a + b) / 2, bottom, top))
 
 
 def _antiderivative(t: Tensor, bottom: Tensor, top: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ class Sketch:
             bins = bins.sub_(base).clamp_(0, self.half - 1)
             bins += (piece >> 31).bitwise_and_(self.half)  # negative values have the upper half
             bins += first_bin.unsqueeze(1)
-            total += torch.bincount(bins.flatten(), minlength=size)
+            total = total + torch.bincount(bins.flatten(), minlength=size)
         self.counts = total.reshape(self.row_count, -1)
 
     def _bounds(self) -> Tensor:

@@ -93,6 +93,22 @@ def test_set_qparams_from_another_layer() -> None:
     assert torch.equal(target(x), source(x))
 
 
+@pytest.mark.parametrize("observer", ["minmax", "ema", "percentile"])
+def test_calibrated_in_inference_mode_it_still_trains(observer: str) -> None:
+    layer = FakeQuantize(QuantSpec.activation(observer=observer), "fc.input")
+    layer.observe()
+    x = sample(300, 300)
+    with torch.inference_mode():
+        layer(x)
+    layer(x)
+    layer.freeze()
+    layer.quantize()
+    x = (0.5 * x).requires_grad_()
+    layer(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.mean().item() > 0.99
+
+
 def test_works_inside_a_graph_module() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

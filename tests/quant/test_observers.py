@@ -168,6 +168,8 @@ def test_misuse_is_refused() -> None:
         observer.update(torch.zeros(3))
     with pytest.raises(BadInput, match="not of observer 'minmax'"):
         observer.load_state({"shape": torch.tensor([3])})
+    with pytest.raises(BadInput, match=r"not per_channel \(axis 1\)"):
+        observer.load_state(observe(QuantSpec.activation(), torch.ones(2)).state())
 
 
 def test_a_new_observer_is_one_decorated_class(monkeypatch: pytest.MonkeyPatch) -> None:
