@@ -34,7 +34,7 @@ def test_shuffle_keeps_images_labels_and_names_together(archive: Path) -> None:
     assert list(source.labels) != list(range(10))
     for i in range(10):
         image, label = source[i]
-        assert label == source.labels[i] == image.getpixel((0, 0))[0]
+        assert label == source.labels[i] == np.asarray(image)[0, 0, 0]
         assert source.name(i) == f"ten.npz[{label}]"
 
 
