@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,7 +14,9 @@ from quant.errors import BadInput
 from quant.roles import ROLES
 from quant.spec import QuantSpec
 
-__all__ = ["MethodSettings", "Override", "Recipe", "explain", "load_recipe", "shipped_recipes"]
+__all__ = ["MethodSettings", "Override", "Recipe", "explain", "load_recipe", "parse", "shipped_recipes"]
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class MethodSettings(BaseModel):
@@ -116,7 +118,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     return parse(Recipe, data, f"recipe {path}")
 
 
-def parse[M: BaseModel](model: type[M], data: Mapping[str, Any], what: str) -> M:
+def parse(model: type[M], data: Mapping[str, Any], what: str) -> M:
     """Validate settings.
 
     Raises:

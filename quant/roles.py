@@ -109,7 +109,8 @@ def _places_at(node: fx.Node) -> Iterator[Place]:
         if role:
             yield from _operands(node, role, "qk" if role.startswith("attention_qk") else "pv")
     elif is_call(node, *_ADDS) and all(len(shape_of(a)) >= 3 for a in node.args[:2]):
-        if not any(constant_name(a) for a in node.args[:2]):
+        same_shape = len({str(shape_of(a)) for a in node.args[:2]}) == 1  # not a mask or a position bias
+        if same_shape and not any(constant_name(a) for a in node.args[:2]):
             role = "conv_add" if any(_from_conv(a) for a in node.args[:2]) else "residual_add"
             yield from _operands(node, f"{role}.input", "add")
     elif is_call(node, aten.layer_norm.default):

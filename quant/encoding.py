@@ -1,0 +1,126 @@
+"""The number formats of a target, and freezing a calibrated graph in them.
+
+One calibration serves every target: the observers keep ranges, and each target writes the same ranges in the
+codes that its integer kernels take.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+from quant.calibrate import CalibratedGraph
+from quant.placement import Site
+from quant.qparams import QParams
+from quant.saturation import Pairing, pair_safe_scale
+from quant.spec import QuantSpec
+
+__all__ = ["ActivationCodes", "Encoding", "WeightGuard", "freeze", "set_quantizing"]
+
+
+class ActivationCodes(Enum):
+    """How activations are written, whatever the recipe's own choice was."""
+
+    UNSIGNED = "unsigned"
+    """As the recipe says, in unsigned codes; symmetric ranges get the middle code as zero point."""
+    SIGNED = "signed"
+    """The same values in signed codes: each code and zero point is lower by 2^(bits−1)."""
+    SIGNED_SYMMETRIC = "signed_symmetric"
+    """Signed codes around zero point 0."""
+
+
+class WeightGuard(Enum):
+    """What keeps u8 × s8 products from overflowing 16 bits (see :mod:`quant.saturation`)."""
+
+    NONE = "none"
+    """All codes of the recipe: right for VNNI, ARM and GPUs."""
+    PAIRS = "pairs"
+    """Only the rows whose own products could overflow get a larger scale."""
+    SEVEN_BITS = "seven_bits"
+    """One bit less for every weight."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A target's number formats.
+
+    Attributes:
+        activations: codes of activations.
+        guard: protection of integer sums.
+        dropped_roles: roles whose fake-quant layers the target does not want.
+    """
+
+    activations: ActivationCodes = ActivationCodes.UNSIGNED
+    guard: WeightGuard = WeightGuard.NONE
+    dropped_roles: frozenset[str] = frozenset()
+
+
+def freeze(calibrated: CalibratedGraph, encoding: Encoding) -> dict[str, QParams]:
+    """Fix every scale and zero point for a target, and switch the graph to quantizing.
+
+    Sites of dropped roles are switched off.
+
+    Args:
+        calibrated: changed in place; freezing again for another target is allowed.
+        encoding: the target's formats.
+
+    Returns:
+        The parameters of every active site by name.
+    """
+    frozen: dict[str, QParams] = {}
+    for site in calibrated.activation_sites():
+        if encoding.dropped_roles.issuperset(site.roles):
+            site.quantizer.off()
+            continue
+        frozen[site.name] = site.quantizer.freeze(activation_spec(site.spec, encoding.activations))
+        site.quantizer.quantize()
+    for site in calibrated.weight_sites():
+        frozen[site.name] = _freeze_weight(calibrated, site, encoding, frozen)
+        site.quantizer.quantize()
+    return frozen
+
+
+def set_quantizing(calibrated: CalibratedGraph, active: dict[str, QParams] | None) -> None:
+    """Quantize at the sites named in ``active``, or nowhere for None."""
+    for site in calibrated.sites:
+        if active is not None and site.name in active:
+            site.quantizer.quantize()
+        else:
+            site.quantizer.off()
+
+
+def activation_spec(spec: QuantSpec, codes: ActivationCodes) -> QuantSpec:
+    """The recipe's activation format rewritten for a target; log2 formats stay as they are."""
+    if spec.scheme == "log2":
+        return spec
+    if codes is ActivationCodes.UNSIGNED:
+        change: dict[str, bool] = {"signed": False}
+    elif codes is ActivationCodes.SIGNED:
+        change = {"signed": True}
+    else:
+        change = {"signed": True, "symmetric": True}
+    return spec.model_copy(update=change)
+
+
+def _freeze_weight(
+    calibrated: CalibratedGraph, site: Site, encoding: Encoding, frozen: dict[str, QParams]
+) -> QParams:
+    spec = site.spec
+    if encoding.guard is WeightGuard.SEVEN_BITS and spec.bits == 8:
+        spec = spec.model_copy(update={"bits": 7})
+    qparams = site.quantizer.freeze(spec)
+    if encoding.guard is WeightGuard.PAIRS and spec.bits == 8 and qparams.axis == 0:
+        source = _input_of(calibrated, site)
+        if source is not None and source.name in frozen and source.quantizer.channels is not None:
+            low, high = source.quantizer.channels.range()
+            pairing = Pairing.NEIGHBOURS if site.role == "linear.weight" else Pairing.ANY
+            weight = calibrated.graph.get_parameter(str(site.node.args[0].target))  # type: ignore[union-attr]
+            scale = pair_safe_scale(weight, qparams, low, high, frozen[source.name], pairing)
+            qparams = QParams(scale, qparams.zero_point, qparams.qmin, qparams.qmax, qparams.axis)
+            site.quantizer.set_qparams(qparams)
+    return qparams
+
+
+def _input_of(calibrated: CalibratedGraph, weight: Site) -> Site | None:
+    """The activation site that feeds the layer of a weight site."""
+    (layer,) = weight.node.users
+    return next((s for s in calibrated.activation_sites() if s.node is layer.args[0]), None)

@@ -1,0 +1,140 @@
+"""LayerNorm → Linear reparameterization: per-channel activation ranges at the cost of one scale per tensor.
+
+The output x of a LayerNorm has channels of very different range. With per-channel parameters (s_c, z_c) and
+the wanted common ones (s, z), r_c = s_c / s::
+
+    x~_c = x_c / r_c + s (z_c − z)      γ~ = γ / r,  β~ = β / r + s (z_c − z)
+    W~_c = W_c · r_c                    b~ = b − W @ (s_c (z_c − z))
+
+so that W~ x~ + b~ = W x + b exactly, and x~_c / s + z = x_c / s_c + z_c: the common codes of x~ are the
+per-channel codes of x. All zero points are integers, which QDQ needs. With z in the middle of the codes
+(``zero_point: zero``) x~ is centred, so that the symmetric formats of TensorRT lose nothing either.
+
+Source: RepQ-ViT (Li et al. 2023, section 3.2), in the form that keeps the zero point an integer.
+"""
+
+from collections.abc import Collection
+from typing import Literal
+
+import torch
+from torch import fx
+
+from quant.graph.nodes import SHAPE_ONLY, constant_name, is_call, layer_name, module_of, shape_of, tensor_of
+from quant.methods.parameters import is_private, update_parameter
+from quant.methods.registry import ChannelRange, MethodNote, MethodOptions, Ranges, register_method
+from quant.recipe import Recipe
+
+__all__ = ["LayerNormLinear", "LayerNormLinearOptions"]
+
+aten = torch.ops.aten
+NAME = "layer_norm_linear"
+
+
+class LayerNormLinearOptions(MethodOptions):
+    """Options.
+
+    Attributes:
+        zero_point: ``integer`` takes the rounded mean of the channels' zero points, ``zero`` the middle code.
+    """
+
+    zero_point: Literal["integer", "zero"] = "integer"
+
+
+@register_method(NAME, LayerNormLinearOptions)
+class LayerNormLinear:
+    """The method, see the module's text."""
+
+    def __init__(self, options: LayerNormLinearOptions) -> None:
+        self._options = options
+
+    def watched(self, graph: fx.GraphModule) -> Collection[fx.Node]:
+        """Every LayerNorm's output."""
+        return [n for n in graph.graph.nodes if is_call(n, aten.layer_norm.default)]
+
+    def apply(self, graph: fx.GraphModule, ranges: Ranges, recipe: Recipe) -> list[MethodNote]:
+        """Fold into every LayerNorm that feeds nothing but linear layers."""
+        notes = []
+        for norm in self.watched(graph):
+            layer = module_of(norm) or norm.name
+            linears = _linear_readers(norm)
+            reason = _reason_against(graph, norm, linears)
+            specs = [recipe.spec_for("linear.input", layer_name(n)) for n in linears]
+            spec = specs[0] if specs and all(s == specs[0] for s in specs) else None
+            if reason is None and spec is None:
+                reason = "the linear layers behind it are not quantized alike"
+            if reason is not None or spec is None:
+                notes.append(MethodNote(NAME, layer, False, reason or ""))
+                continue
+            ranges[norm] = self._fold(graph, norm, linears, ranges[norm], spec.bits)
+            names = ", ".join(layer_name(n) for n in linears)
+            notes.append(MethodNote(NAME, layer, True, f"channel scales folded into {names}"))
+        return notes
+
+    def _fold(
+        self, graph: fx.GraphModule, norm: fx.Node, linears: list[fx.Node], seen: ChannelRange, bits: int
+    ) -> ChannelRange:
+        levels = (1 << bits) - 1
+        low, high = seen.low.double().clamp(max=0), seen.high.double().clamp(min=0)
+        extent = high - low
+        scale = extent.clamp(min=extent.mean() * 1e-3) / levels  # s_c [C]; a dead channel gets a small one
+        zero = (-low / scale).round()  # z_c [C]
+        middle = float(1 << (bits - 1))
+        common = zero.mean().round() if self._options.zero_point == "integer" else middle
+        ratio = scale / scale.mean()  # r_c [C]
+        shift = scale.mean() * (zero - common)  # s (z_c − z) [C]
+        update_parameter(graph, norm.args[2], lambda gamma: gamma / ratio)
+        update_parameter(graph, norm.args[3], lambda beta: beta / ratio + shift)
+        for linear in linears:
+            weight = tensor_of(graph, str(constant_name(linear.args[1]))).double()
+            correction = weight @ (scale * (zero - common))  # W @ s_c (z_c − z) [O]
+            update_parameter(graph, linear.args[2], lambda bias, c=correction: bias - c)  # type: ignore[misc]
+            update_parameter(graph, linear.args[1], lambda w: w * ratio)
+        return ChannelRange((low / ratio + shift).float(), (high / ratio + shift).float())
+
+
+def _keeps_channels(node: fx.Node) -> bool:
+    """Whether a shape-only operator leaves the last axis whole and in place."""
+    if not is_call(node, *SHAPE_ONLY):
+        return False
+    before, after = shape_of(node.args[0]), shape_of(node)
+    if not before or not after or str(before[-1]) != str(after[-1]):
+        return False
+    last = len(before) - 1
+    if is_call(node, aten.permute.default):
+        return int(node.args[1][-1]) % len(before) == last  # type: ignore[index,union-attr,arg-type]
+    if is_call(node, aten.transpose.int):
+        return all(int(d) % len(before) != last for d in node.args[1:])  # type: ignore[arg-type]
+    if is_call(node, aten.roll.default, aten.slice.Tensor, aten.select.int):
+        dims = node.args[2] if is_call(node, aten.roll.default) else [node.args[1]]
+        return all(int(d) % len(before) != last for d in dims)  # type: ignore[union-attr,arg-type]
+    return True
+
+
+def _linear_readers(norm: fx.Node) -> list[fx.Node]:
+    """The linear layers behind ``norm``, empty unless they are its only readers."""
+    found: list[fx.Node] = []
+    frontier = list(norm.users)
+    while frontier:
+        node = frontier.pop()
+        if is_call(node, aten.linear.default):
+            found.append(node)
+        elif _keeps_channels(node):
+            frontier.extend(node.users)
+        else:
+            return []
+    return sorted(found)
+
+
+def _reason_against(graph: fx.GraphModule, norm: fx.Node, linears: list[fx.Node]) -> str | None:
+    if not linears:
+        return "something other than linear layers reads it"
+    if len(norm.args[1]) != 1:  # type: ignore[arg-type]
+        return "it normalizes more than the last axis"
+    for node, count in ((norm, 4), *((linear, 3) for linear in linears)):
+        names = [constant_name(a) for a in node.args[2 if node is norm else 1 : count]]
+        if len(names) != 2 or None in names:
+            return f"'{module_of(node)}' has no weight or no bias to fold into"
+        for argument, name in zip(node.args[2 if node is norm else 1 : count], names, strict=True):
+            if not is_private(graph, argument):
+                return f"'{name}' is shared with another layer"
+    return None

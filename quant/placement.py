@@ -1,0 +1,100 @@
+"""Put fake-quant layers into a captured graph where a recipe wants them."""
+
+from dataclasses import dataclass
+
+from torch import fx
+
+from quant.fake_quantize import FakeQuantize
+from quant.recipe import Recipe
+from quant.roles import Place, find_places
+from quant.spec import QuantSpec
+
+__all__ = ["Site", "place_fake_quant"]
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One fake-quant layer in the graph.
+
+    Attributes:
+        name: ``blocks.7.mlp.fc2.input``; also the layer's path in the graph module, plus ``_quantizer``.
+        role: the role that placed it.
+        layer: the layer it belongs to.
+        spec: the recipe's format.
+        quantizer: the fake-quant layer.
+        node: the graph node that calls it.
+        roles: all roles that share this layer, because they read the same tensor in the same format.
+    """
+
+    name: str
+    role: str
+    layer: str
+    spec: QuantSpec
+    quantizer: FakeQuantize
+    node: fx.Node
+    roles: tuple[str, ...]
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether it quantizes a weight."""
+        return self.role.endswith(".weight")
+
+    @property
+    def path(self) -> str:
+        """Where the fake-quant layer is in the graph module."""
+        return f"{self.name}_quantizer"
+
+
+def place_fake_quant(graph: fx.GraphModule, recipe: Recipe) -> list[Site]:
+    """Insert the fake-quant layers, in place, all of them OFF.
+
+    A tensor that several places read in the same format gets one layer: one scale, one QuantizeLinear.
+
+    Args:
+        graph: a captured graph without fake-quant layers.
+        recipe: what to quantize.
+
+    Returns:
+        The sites in the order of execution; empty when the recipe matches nothing.
+    """
+    groups: dict[tuple[fx.Node, str], list[Place]] = {}
+    for place in find_places(graph):
+        spec = recipe.spec_for(place.role, place.layer)
+        if spec is not None:
+            groups.setdefault((place.value, spec.model_dump_json()), []).append(place)
+    sites = [
+        _insert(graph, places, QuantSpec.model_validate_json(key)) for (_, key), places in groups.items()
+    ]
+    graph.graph.lint()
+    graph.recompile()
+    return sites
+
+
+def _insert(graph: fx.GraphModule, places: list[Place], spec: QuantSpec) -> Site:
+    first = places[0]
+    quantizer = FakeQuantize(spec, first.name)
+    axis = next((p.channel_axis for p in places if p.channel_axis is not None), None)
+    if axis is not None and not first.role.endswith(".weight"):
+        quantizer.watch_channels(axis)
+    path = f"{first.name}_quantizer"
+    graph.add_submodule(path, quantizer)
+    value = first.value
+    readers: set[fx.Node] = set()
+    for place in places:
+        everyone = [n for n in value.users if n.op != "call_module"]
+        readers.update(everyone if place.readers is None else place.readers)
+    with graph.graph.inserting_after(value):
+        node = graph.graph.call_module(path, (value,))
+    node.meta["nn_module_stack"] = next(iter(readers)).meta.get("nn_module_stack", {})
+    node.meta["val"] = value.meta.get("val")
+    for reader in readers:
+        reader.replace_input_with(value, node)
+    return Site(
+        name=first.name,
+        role=first.role,
+        layer=first.layer,
+        spec=spec,
+        quantizer=quantizer,
+        node=node,
+        roles=tuple(dict.fromkeys(p.role for p in places)),
+    )
