@@ -4,8 +4,10 @@ One calibration serves every target: the observers keep ranges, and each target 
 codes that its integer kernels take.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+
+import torch
 
 
 from quant.calibrate import CalibratedGraph
@@ -47,11 +49,13 @@ class Encoding:
         activations: codes of activations.
         guard: protection of integer sums.
         dropped_roles: roles whose fake-quant layers the target does not want.
+        half_scales: round every scale to float16, in which the target stores it.
     """
 
     activations: ActivationCodes = ActivationCodes.UNSIGNED
     guard: WeightGuard = WeightGuard.NONE
     dropped_roles: frozenset[str] = frozenset()
+    half_scales: bool = False
 
 
 def freeze(calibrated: CalibratedGraph, encoding: Encoding) -> dict[str, QParams]:
@@ -71,11 +75,10 @@ def freeze(calibrated: CalibratedGraph, encoding: Encoding) -> dict[str, QParams
         if encoding.dropped_roles.issuperset(site.roles):
             site.quantizer.off()
             continue
-        frozen[site.name] = site.quantizer.freeze(activation_spec(site.spec, encoding.activations))
-        site.quantizer.quantize()
+        qparams = site.quantizer.freeze(activation_spec(site.spec, encoding.activations))
+        frozen[site.name] = _store(site, qparams, encoding)
     for site in calibrated.weight_sites():
-        frozen[site.name] = _freeze_weight(calibrated, site, encoding, frozen)
-        site.quantizer.quantize()
+        frozen[site.name] = _store(site, _freeze_weight(calibrated, site, encoding, frozen), encoding)
     return frozen
 
 
@@ -112,11 +115,20 @@ def _freeze_weight(
         source = _input_of(calibrated, site)
         if source is not None and source.name in frozen and source.quantizer.channels is not None:
             low, high = source.quantizer.channels.range()
-            pairing = Pairing.NEIGHBOURS if site.role == "linear.weight" else Pairing.ANY
+            pairing = Pairing.CONV if site.role == "conv.weight" else Pairing.MATMUL
             weight = calibrated.graph.get_parameter(str(site.node.args[0].target))  # type: ignore[union-attr]
             scale = pair_safe_scale(weight, qparams, low, high, frozen[source.name], pairing)
-            qparams = QParams(scale, qparams.zero_point, qparams.qmin, qparams.qmax, qparams.axis)
-            site.quantizer.set_qparams(qparams)
+            qparams = replace(qparams, scale=scale)
+    return qparams
+
+
+def _store(site: Site, qparams: QParams, encoding: Encoding) -> QParams:
+    if encoding.half_scales:
+        smallest = float(torch.finfo(torch.float16).smallest_normal) * 2.0**-10  # the smallest subnormal
+        scale = qparams.scale.clamp(min=smallest).half().float()
+        qparams = replace(qparams, scale=scale)
+    site.quantizer.set_qparams(qparams)
+    site.quantizer.quantize()
     return qparams
 
 

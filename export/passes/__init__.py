@@ -1,0 +1,1 @@
+"""Small graph edits with stated pre- and postconditions."""

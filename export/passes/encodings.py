@@ -1,0 +1,135 @@
+"""Write a target's scales, zero points and weight codes into a canonical QDQ graph.
+
+Sites are found by the names of their scale initializers, ``<site>.scale``. Formats of fewer than 8 bits live in
+8-bit containers: weight codes simply stay small, and activations get a Clip in front of QuantizeLinear::
+
+    x' = clip(x, (qmin − z) s, (qmax − z) s)
+
+so that integer kernels run them as they are.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+from torch import Tensor
+
+from export.passes.base import PassNote
+from export.passes.values import is_initializer, put_initializer, tidy
+from quant.errors import InternalError
+from quant.kernels import quantize_codes
+from quant.qparams import QParams
+
+__all__ = ["SetEncodings"]
+
+
+class SetEncodings:
+    """The pass, see the module's text.
+
+    Sites that are not in ``activations`` lose their Q/DQ pair.
+    """
+
+    name = "set_encodings"
+
+    def __init__(
+        self, activations: Mapping[str, QParams], weights: Mapping[str, tuple[Tensor, QParams]]
+    ) -> None:
+        """Take the target's parameters.
+
+        Args:
+            activations: parameters per tensor, by site.
+            weights: float weight and parameters, by site.
+        """
+        self._activations = dict(activations)
+        self._weights = dict(weights)
+
+    def requires(self, model: ir.Model) -> None:
+        """Every site to be written is in the graph."""
+        found = {site for _, site in _quantization_nodes(model)}
+        missing = sorted((set(self._activations) | set(self._weights)) - found)
+        if missing:
+            raise InternalError(f"sites without a Q/DQ node: {', '.join(missing[:5])}")
+
+    def run(self, model: ir.Model) -> list[PassNote]:
+        """Write the initializers, insert Clips, drop unwanted pairs."""
+        notes = []
+        for site, (weight, qparams) in self._weights.items():
+            codes = quantize_codes(weight, qparams).numpy().astype(np.int8)
+            put_initializer(model, f"{site}.codes", codes)
+            put_initializer(model, f"{site}.scale", _array(qparams.scale))
+        for node, site in list(_quantization_nodes(model)):
+            if site in self._weights:
+                continue
+            if site in self._activations:
+                self._write(model, node, site, self._activations[site])
+            else:
+                _bypass(node)
+                notes.append(PassNote(self.name, site, True, f"{node.op_type} dropped for this target"))
+        tidy(model)
+        count = len(self._activations) + len(self._weights)
+        return [*notes, PassNote(self.name, "", True, f"{count} sites written")]
+
+    def ensures(self, model: ir.Model) -> None:
+        """Scales are positive constants, and zero points have the codes' type and lie within the format."""
+        for node, site in _quantization_nodes(model):
+            scale = node.inputs[1]
+            if not is_initializer(scale) or not bool((_value(scale) > 0).all()):
+                raise InternalError(f"the scale of '{site}' is not a positive constant")
+            if site in self._activations:
+                qparams = self._activations[site]
+                zero = _value(node.inputs[2])
+                if not qparams.qmin <= int(zero) <= qparams.qmax:
+                    raise InternalError(f"the zero point of '{site}' is {zero}, outside its format")
+
+    def _write(self, model: ir.Model, node: ir.Node, site: str, qparams: QParams) -> None:
+        dtype = np.uint8 if qparams.qmin >= 0 else np.int8
+        put_initializer(model, f"{site}.scale", _array(qparams.scale))
+        zero = put_initializer(model, f"{site}.zero_point", _array(qparams.zero_point).astype(dtype))
+        node.replace_input_with(2, zero)
+        if node.op_type != "QuantizeLinear":
+            return
+        for output in node.outputs:
+            output.type = ir.TensorType(ir.DataType.UINT8 if dtype is np.uint8 else ir.DataType.INT8)
+        limits = np.iinfo(dtype)
+        if qparams.qmin > limits.min or qparams.qmax < limits.max:
+            scale, offset = float(qparams.scale), int(qparams.zero_point)
+            low = put_initializer(
+                model, f"{site}.low", np.float32((qparams.qmin - offset) * scale).reshape(())
+            )
+            high = put_initializer(
+                model, f"{site}.high", np.float32((qparams.qmax - offset) * scale).reshape(())
+            )
+            value = node.inputs[0]
+            assert value is not None
+            clip = ir.node("Clip", [value, low, high], name=f"{site}/Clip")
+            clip.outputs[0].type, clip.outputs[0].shape = value.type, value.shape
+            clip.outputs[0].name = f"{site}.clipped"
+            model.graph.insert_before(node, clip)
+            node.replace_input_with(0, clip.outputs[0])
+
+
+def _quantization_nodes(model: ir.Model) -> list[tuple[ir.Node, str]]:
+    found = []
+    for node in model.graph:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            scale = node.inputs[1]
+            assert scale is not None
+            found.append((node, (scale.name or "").removesuffix(".scale")))
+    return found
+
+
+def _bypass(node: ir.Node) -> None:
+    """Let readers of a Q or DQ read its input; after both are bypassed the pair is gone."""
+    value = node.inputs[0]
+    assert value is not None
+    ir.convenience.replace_all_uses_with(node.outputs[0], value, replace_graph_outputs=True)
+
+
+def _array(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.asarray(tensor.detach().cpu().numpy())
+
+
+def _value(value: ir.Value | None) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    assert value is not None
+    assert value.const_value is not None
+    return np.asarray(value.const_value.numpy(), dtype=np.float64)

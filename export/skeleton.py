@@ -1,0 +1,84 @@
+"""Replace the fake-quant layers of a graph by operators that ONNX export understands.
+
+The result fixes where Q and DQ stand. Scales, zero points and codes in it are the recipe's own; lowering
+writes the target's (:mod:`export.passes.encodings`).
+"""
+
+import copy
+
+import torch
+from torch import fx, nn
+
+import export.operators  # noqa: F401  (registers the operators)
+from quant.calibrate import CalibratedGraph
+from quant.errors import Unsupported
+from quant.graph.nodes import tensor_of
+from quant.kernels import quantize_codes
+from quant.placement import Site
+from quant.qparams import QParams
+
+__all__ = ["qdq_skeleton"]
+
+
+def qdq_skeleton(calibrated: CalibratedGraph, frozen: dict[str, QParams]) -> fx.GraphModule:
+    """A copy of the graph with ``octavo::quantize_dequantize`` and ``octavo::dequantize`` at the sites.
+
+    Weights become int8 buffers ``<site>.codes``; each site has ``<site>.scale`` and, for activations,
+    ``<site>.zero_point``.
+
+    Args:
+        calibrated: the graph.
+        frozen: parameters of every site, unsigned codes for activations.
+
+    Raises:
+        Unsupported: a format that Q/DQ operators of the supported opsets cannot express, naming the site.
+    """
+    graph = copy.deepcopy(calibrated.graph)
+    nodes = {node.target: node for node in graph.graph.nodes if node.op == "call_module"}
+    for site in calibrated.sites:
+        qparams = frozen[site.name]
+        if qparams.scheme != "uniform" or qparams.group_size is not None:
+            what = "groups" if qparams.group_size is not None else f"scheme '{qparams.scheme}'"
+            raise Unsupported(f"'{site.name}' uses {what}, which is simulation only and cannot be exported")
+        if qparams.axis is not None and not site.is_weight:
+            raise Unsupported(f"'{site.name}': activations need one scale per tensor to be exported")
+        _replace(graph, nodes[site.path], site, qparams)
+    graph.graph.eliminate_dead_code()
+    graph.graph.lint()
+    graph.recompile()
+    graph.delete_all_unused_submodules()
+    return graph
+
+
+def _replace(graph: fx.GraphModule, node: fx.Node, site: Site, qparams: QParams) -> None:
+    value = node.args[0]
+    assert isinstance(value, fx.Node)
+    constants: dict[str, torch.Tensor] = {"scale": qparams.scale.detach().clone()}
+    if site.is_weight:
+        name = str(value.target)
+        weight = tensor_of(graph, name)
+        constants["codes"] = quantize_codes(weight, qparams).to(torch.int8)
+        owner, _, leaf = name.rpartition(".")
+        if len(value.users) == 1:
+            delattr(graph.get_submodule(owner), leaf)
+    else:
+        constants["zero_point"] = qparams.zero_point.to(torch.uint8)
+    holder = nn.Module()
+    for leaf, tensor in constants.items():
+        holder.register_buffer(leaf, tensor)
+    graph.add_submodule(site.name, holder)
+    with graph.graph.inserting_before(node):
+        arguments = {leaf: graph.graph.get_attr(f"{site.name}.{leaf}") for leaf in constants}
+        if site.is_weight:
+            new = graph.graph.call_function(
+                torch.ops.octavo.dequantize.default,
+                (arguments["codes"], arguments["scale"], qparams.axis or 0),
+            )
+        else:
+            new = graph.graph.call_function(
+                torch.ops.octavo.quantize_dequantize.default,
+                (value, arguments["scale"], arguments["zero_point"]),
+            )
+    new.meta = dict(node.meta)
+    node.replace_all_uses_with(new)
+    graph.graph.erase_node(node)
