@@ -1,0 +1,1 @@
+"""The line from a trained model to checked, audited files: its configuration and its resumable stages."""

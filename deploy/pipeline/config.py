@@ -1,0 +1,143 @@
+"""The configuration of a run, read from YAML."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+
+from export.settings import ExportSettings
+from export.targets import get_target
+from quant.data.config import SourceConfig
+from quant.errors import BadInput
+from quant.models.config import ModelConfig
+from quant.recipe import parse, shipped_recipes
+
+__all__ = ["BenchConfig", "RunConfig", "dump_config", "load_config"]
+
+
+class BenchConfig(BaseModel):
+    """What is measured and how.
+
+    Attributes:
+        warmup: calls per variant that are not counted.
+        calls: counted calls per variant, variants taking turns.
+        batch_sizes: images per call, each timed on its own.
+        threads: threads inside one operator, each timed on its own.
+        accuracy_batch: images per call while accuracy is measured.
+        memory_repeats: fresh processes per variant for the memory figures.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    warmup: PositiveInt = 5
+    calls: PositiveInt = 100
+    batch_sizes: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)
+    threads: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)
+    accuracy_batch: PositiveInt = 16
+    memory_repeats: PositiveInt = 3
+
+
+class RunConfig(BaseModel):
+    """Everything a run is made from.
+
+    Attributes:
+        model: the trained model.
+        calibration: the images that ranges are learned from; their labels are not used.
+        validation: the images that accuracy is measured on.
+        recipe: one or several recipes: the name of a shipped one, or the path of a YAML file. Each makes a
+            variant ``<recipe>-<target>`` for each target.
+        targets: keys of :data:`export.targets.TARGETS`.
+        export: how ONNX files are written.
+        saturation_guard: protection of integer sums on CPUs without VNNI, see
+            :meth:`export.targets.Target.encoding`.
+        bench: what is measured.
+        calibration_batch: images per forward pass of the calibration.
+        seed: of random weights, where the model names no trained ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ModelConfig
+    calibration: SourceConfig
+    validation: SourceConfig
+    recipe: tuple[str, ...] = Field(default=("int8",), min_length=1)
+    targets: tuple[str, ...] = Field(default=("ort-x86",), min_length=1)
+    export: ExportSettings = ExportSettings()
+    saturation_guard: Literal["auto", "on", "off", "seven_bits"] = "auto"
+    bench: BenchConfig = BenchConfig()
+    calibration_batch: PositiveInt = 16
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("recipe", "targets", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("targets")
+    @classmethod
+    def _known_targets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            get_target(name)
+        if len(set(value)) != len(value):
+            raise ValueError("a target is named twice")
+        return value
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a configuration.
+
+    Relative paths in it are relative to the file's own folder. Paths that begin with ``${VARIABLE}`` or ``~``
+    are kept as they are.
+
+    Raises:
+        BadInput: the file cannot be read, or has an unknown key or a wrong value; one line names it.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise BadInput(f"{path}: must be a mapping with the keys {', '.join(RunConfig.model_fields)}")
+    sections: dict[str, type[BaseModel]] = {
+        "model": ModelConfig,
+        "calibration": SourceConfig,
+        "validation": SourceConfig,
+    }
+    sections |= {"export": ExportSettings, "bench": BenchConfig}
+    for name, section in sections.items():  # one by one, so that a message can list the keys of the section
+        if isinstance(data.get(name), dict):
+            data[name] = parse(section, data[name], f"{path}, {name}")
+    return _with_paths(parse(RunConfig, data, str(path)), lambda p: path.parent / p)
+
+
+def dump_config(config: RunConfig, folder: Path) -> str:
+    """The configuration as YAML that means the same when it lies in ``folder``."""
+    here = folder.resolve()
+    moved = _with_paths(config, lambda p: Path(os.path.relpath(p.resolve(), here)))
+    return yaml.safe_dump(moved.model_dump(mode="json", exclude_none=True), sort_keys=False)
+
+
+def _with_paths(config: RunConfig, move: Callable[[Path], Path]) -> RunConfig:
+    """Apply ``move`` to every path that is relative to a folder."""
+
+    def moved(path: Path | None) -> Path | None:
+        free = path is None or path.is_absolute() or str(path).startswith(("$", "~"))
+        return path if path is None or free else move(path)
+
+    def source(old: SourceConfig) -> SourceConfig:
+        paths = {name: moved(getattr(old, name)) for name in ("path", "root", "classes")}
+        return old.model_copy(update=paths)
+
+    shipped = shipped_recipes()
+    changes = {
+        "model": config.model.model_copy(update={"weights": moved(config.model.weights)}),
+        "calibration": source(config.calibration),
+        "validation": source(config.validation),
+        "recipe": tuple(r if r in shipped else str(moved(Path(r))) for r in config.recipe),
+    }
+    return config.model_copy(update=changes)

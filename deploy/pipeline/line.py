@@ -1,0 +1,185 @@
+"""What the stages of a run share: the model, its graph, the images and the calibrations, each made once."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from deploy.pipeline.config import RunConfig, load_config
+from deploy.pipeline.images import Spread, describe_source
+from deploy.pipeline.workspace import Workspace, digest, library_versions
+from export.targets import Target, get_target
+from quant.calibrate import CalibratedGraph
+from quant.data.batches import batches
+from quant.data.config import expand
+from quant.data.sources import ImageSource, open_source
+from quant.errors import BadInput
+from quant.graph import capture
+from quant.models.checkpoint import file_sha256
+from quant.models.load import LoadedModel, load_model
+from quant.recipe import Recipe, load_recipe
+from quant.store import load_calibration
+
+__all__ = ["CONFIG", "FLOAT", "Line", "open_run"]
+
+CONFIG = "config.yaml"
+FLOAT = "fp32"
+_EXAMPLE_IMAGES = 2  # torch.export takes a batch of 1 for a constant
+
+
+class Line:
+    """A run in progress. Everything is made when first asked for, so that a skipped stage costs nothing.
+
+    Attributes:
+        config: what the run is made from.
+        workspace: its folder.
+    """
+
+    def __init__(self, config: RunConfig, root: Path) -> None:
+        self.config = config
+        self.workspace = Workspace(root)
+        self._calibrated: dict[str, CalibratedGraph] = {}
+
+    def check(self) -> None:
+        """Find what is wrong with recipes, model and images before anything is done.
+
+        Raises:
+            BadInput: naming it. Images themselves are decoded only when their turn comes.
+        """
+        for part in (self.recipes, self.loaded, self.calibration, self.validation):
+            assert part is not None
+
+    @cached_property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """The recipes, whose names differ."""
+        recipes = tuple(load_recipe(name) for name in self.config.recipe)
+        names = [recipe.name for recipe in recipes]
+        if len(set(names)) != len(names) or FLOAT in names:
+            raise BadInput(
+                f"recipes must have different names other than '{FLOAT}', got {', '.join(names)}; change "
+                "their `name`"
+            )
+        return recipes
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """The targets."""
+        return tuple(get_target(name) for name in self.config.targets)
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The trained model."""
+        return load_model(self.config.model, self.config.seed)
+
+    @cached_property
+    def graph(self) -> fx.GraphModule:
+        """The captured float graph; nobody changes it."""
+        return capture(self.loaded.model, self.example, self.config.export.dynamic_batch)
+
+    @cached_property
+    def example(self) -> Tensor:
+        """A seeded random input [N, C, H, W] of the batch size that models are captured with."""
+        count = _EXAMPLE_IMAGES if self.config.export.dynamic_batch else 1
+        shape = (count, *self.loaded.preprocessing.input_size)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(self.config.seed))
+
+    @cached_property
+    def calibration(self) -> ImageSource:
+        """The images that ranges are learned from."""
+        return open_source(self.config.calibration, self.loaded.num_classes)
+
+    @cached_property
+    def validation(self) -> ImageSource:
+        """The images that accuracy is measured on."""
+        return open_source(self.config.validation, self.loaded.num_classes)
+
+    @property
+    def validation_in_words(self) -> str:
+        """For the report."""
+        return describe_source(self.config.validation, self.validation)
+
+    def batch_size(self, wanted: int) -> int:
+        """Images per call: what is wanted, or 1 where models are exported for a batch of 1."""
+        return wanted if self.config.export.dynamic_batch else 1
+
+    @cached_property
+    def parity_images(self) -> Tensor:
+        """Some calibration images [N, C, H, W] to compare models on."""
+        some = Spread(self.calibration, self.config.export.parity_images)
+        size = len(some) if self.config.export.dynamic_batch else 1
+        found = batches(some, self.loaded.preprocessing, size)
+        return torch.cat([batch.images for batch in found])
+
+    @cached_property
+    def model_identity(self) -> dict[str, Any]:
+        """What changes when the float model changes, without loading it."""
+        model = self.config.model
+        weights = None if model.weights is None else expand(model.weights)
+        if weights is not None and not weights.is_file():
+            raise BadInput(f"{weights}: the weights file does not exist")
+        return {
+            **model.model_dump(mode="json", exclude={"weights"}),
+            "weights": None if weights is None else file_sha256(weights),
+            "seed": self.config.seed,
+            "dynamic_batch": self.config.export.dynamic_batch,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the captured graph, for stored calibrations."""
+        return digest([self.model_identity, library_versions()["torch"], library_versions()["timm"]])
+
+    def metadata(self, recipe: Recipe | None = None) -> dict[str, str]:
+        """What an ONNX file says about its origin. There is no date: the same input gives the same bytes."""
+        about = {
+            "octavo.model": self.loaded.name,
+            "octavo.weights_sha256": self.loaded.weights_sha256 or "",
+            "octavo.num_classes": str(self.loaded.num_classes or ""),
+            "octavo.preprocessing": self.loaded.preprocessing.to_metadata(),
+            "octavo.versions": json.dumps(library_versions(), sort_keys=True),
+        }
+        if recipe is not None:
+            about["octavo.recipe"] = recipe.model_dump_json()
+        return about
+
+    def keep(self, calibrated: CalibratedGraph) -> None:
+        """Spare later stages the reading of a calibration that was just made."""
+        self._calibrated[calibrated.recipe.name] = calibrated
+
+    def calibrated(self, recipe: Recipe) -> CalibratedGraph:
+        """The calibration that the run's folder holds for a recipe."""
+        if recipe.name not in self._calibrated:
+            path = self.workspace.path(calibration_file(recipe))
+            self.keep(load_calibration(path, self.graph, self.fingerprint))
+        return self._calibrated[recipe.name]
+
+
+def calibration_file(recipe: Recipe) -> str:
+    """Where a recipe's calibration lies in the run's folder."""
+    return f"{recipe.name}/calibration.safetensors"
+
+
+def qdq_file(recipe: Recipe) -> str:
+    """Where a recipe's model lies before it is lowered."""
+    return f"{recipe.name}/qdq.onnx"
+
+
+def variant_name(recipe: Recipe, target: Target) -> str:
+    """What a lowered model is called, and its folder."""
+    return f"{recipe.name}-{target.name}"
+
+
+def open_run(root: Path) -> Line:
+    """Go on with a run that `octavo quantize` or `octavo run` began.
+
+    Raises:
+        BadInput: the folder holds no run.
+    """
+    if not (root / CONFIG).is_file():
+        raise BadInput(
+            f"{root}: is not the folder of a run (it has no {CONFIG}); start with `octavo quantize`"
+        )
+    return Line(load_config(root / CONFIG), root)

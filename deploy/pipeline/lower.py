@@ -1,0 +1,65 @@
+"""Stage 3: write each calibrated model for each target, and check that it computes what was calibrated."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from deploy.pipeline.images import Spread, source_identity
+from deploy.pipeline.line import Line, calibration_file, qdq_file, variant_name
+from deploy.pipeline.workspace import Step
+from export.lower import lower
+from export.parity import check_parity
+from export.targets import Target
+from quant.recipe import Recipe
+
+__all__ = ["steps"]
+
+
+def steps(line: Line) -> list[Step]:
+    """One for each recipe and target."""
+    return [_step(line, recipe, target) for recipe in line.recipes for target in line.targets]
+
+
+def _step(line: Line, recipe: Recipe, target: Target) -> Step:
+    name = variant_name(recipe, target)
+    return Step(
+        name=f"lower {name}",
+        inputs=partial(_inputs, line, recipe, target),
+        outputs=tuple(f"{name}/{file}" for file in ("model.onnx", "lowering.json", "parity.json")),
+        work=partial(_lower, line, recipe, target),
+        packages=("quant", "export", "deploy"),
+    )
+
+
+def _inputs(line: Line, recipe: Recipe, target: Target) -> Any:
+    some = Spread(line.calibration, line.config.export.parity_images)
+    return {
+        "model": line.model_identity,
+        "calibration": line.workspace.sha256(calibration_file(recipe)),
+        "qdq": line.workspace.sha256(qdq_file(recipe)),
+        "target": target.name,
+        "guard": target.encoding(line.config.saturation_guard).guard.value,  # 'auto' depends on the CPU
+        "images": source_identity(line.config.calibration, some),
+        "settings": line.config.export.model_dump(mode="json"),
+    }
+
+
+def _lower(line: Line, recipe: Recipe, target: Target, folder: Path) -> None:
+    folder = folder / variant_name(recipe, target)
+    folder.mkdir(parents=True)
+    model = folder / "model.onnx"
+    qdq = line.workspace.path(qdq_file(recipe))
+    calibrated = line.calibrated(recipe)
+    report = lower(qdq, calibrated, target, model, {}, line.config.saturation_guard)
+    _write(folder / "lowering.json", report.to_dict())
+    images, settings = line.parity_images, line.config.export
+    parity = check_parity(calibrated, report, line.graph, model, target, images, settings)
+    parity.render(Console(stderr=True))
+    _write(folder / "parity.json", parity.to_dict())
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

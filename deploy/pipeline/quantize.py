@@ -1,0 +1,61 @@
+"""Stage 1: show the calibration images to the model and keep what was learned."""
+
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from deploy.pipeline.images import calibration_batches, source_identity
+from deploy.pipeline.line import Line, calibration_file
+from deploy.pipeline.workspace import Step
+from quant.calibrate import CalibratedGraph, calibrate
+from quant.recipe import Recipe
+from quant.store import save_calibration
+
+__all__ = ["steps"]
+
+
+def steps(line: Line) -> list[Step]:
+    """One for each recipe."""
+    return [
+        Step(
+            name=f"quantize {recipe.name}",
+            inputs=lambda recipe=recipe: {  # type: ignore[misc]  # mypy cannot type a bound loop variable
+                "model": line.model_identity,
+                "preprocessing": line.loaded.preprocessing.to_metadata(),
+                "images": source_identity(line.config.calibration, line.calibration),
+                "batch": line.config.calibration_batch,
+                "recipe": recipe.model_dump(mode="json"),
+            },
+            outputs=(calibration_file(recipe),),
+            work=partial(_quantize, line, recipe),
+            packages=("quant",),
+        )
+        for recipe in line.recipes
+    ]
+
+
+def _quantize(line: Line, recipe: Recipe, folder: Path) -> None:
+    path = folder / calibration_file(recipe)
+    path.parent.mkdir(parents=True)
+    calibrated = _calibrated(line, recipe)
+    save_calibration(calibrated, path, line.fingerprint)
+    line.keep(calibrated)
+
+
+def _calibrated(line: Line, recipe: Recipe) -> CalibratedGraph:
+    images = len(line.calibration)
+    total = images + (min(images, recipe.method_images) if recipe.methods else 0)
+    size = line.batch_size(line.config.calibration_batch)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    graph = line.graph
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"calibrating {recipe.name}", total=total)
+        return calibrate(
+            graph,
+            recipe,
+            calibration_batches(line.calibration, line.loaded.preprocessing, size),
+            lambda count: progress.advance(task, count),
+        )

@@ -1,0 +1,207 @@
+"""The command line: one function per verb.
+
+Everything heavy is imported by the verb that needs it, so that ``octavo --help`` answers at once.
+"""
+
+import errno
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from deploy.pipeline.line import Line
+
+__all__ = ["app", "main"]
+
+PACKAGES = ("quant", "export", "deploy", "benchmarks")
+BAD_INPUT, INTERRUPTED = 2, 130
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+class _Verbs(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        with _one_line():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    help="Take a trained PyTorch model and ship it quantized: calibration, QDQ ONNX, runtimes, the proof.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The run's configuration.")]
+Out = Annotated[Path, typer.Option("--out", metavar="RUN", help="The folder that everything goes to.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Force = Annotated[bool, typer.Option("--force", help="Do it again, though nothing has changed.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+@app.command()
+def run(config: Config, out: Out) -> None:
+    """Do the whole line: quantize, export, lower, audit, bench, report.
+
+    Stages whose inputs have not changed are skipped, so an interrupted run goes on where it stopped.
+    """
+    from benchmarks.stages import STAGES, do_stage
+
+    line = _begin(config, out)
+    for stage in STAGES:
+        do_stage(line, stage, _say)
+    report(out)
+
+
+@app.command()
+def quantize(config: Config, out: Out, force: Force = False) -> None:
+    """Begin a run: calibrate the model with each recipe."""
+    from benchmarks.stages import do_stage
+
+    do_stage(_begin(config, out), "quantize", _say, force)
+
+
+@app.command()
+def export(run: Run, force: Force = False) -> None:
+    """Write the float model and the calibrated ones as ONNX."""
+    from benchmarks.stages import go_on
+
+    go_on(run, "export", _say, force)
+
+
+@app.command()
+def lower(run: Run, force: Force = False) -> None:
+    """Write the model for each target, and check that it computes what was calibrated."""
+    from benchmarks.stages import go_on
+
+    go_on(run, "lower", _say, force)
+
+
+@app.command()
+def bench(run: Run, force: Force = False, json: Json = False) -> None:
+    """Audit and measure the models of a run; leaves summary.json."""
+    from benchmarks.measure_run import SUMMARY
+    from benchmarks.report.terminal import print_summary
+    from benchmarks.results import load_summary
+    from benchmarks.stages import go_on
+
+    go_on(run, "bench", _say, force)
+    if json:
+        print((run / SUMMARY).read_text(encoding="utf-8"), end="")
+    else:
+        print_summary(load_summary(run / SUMMARY))
+
+
+@app.command()
+def audit(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX model, quantized or not.")],
+    target: Annotated[str, typer.Option(help="The runtime: ort-x86 or ort-arm64.")] = "ort-x86",
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=1x3x224x224", help="Shape of an input whose sizes the model leaves open."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say what the runtime computes on integers, and which rule each of the rest broke."""
+    from json import dumps
+
+    from deploy.audit import audit_model, render
+
+    found = audit_model(model, target, dict(map(_shape, shape or ())))
+    if json:
+        print(dumps(found.to_dict(), indent=1))
+    else:
+        render(found, Console())
+
+
+@app.command()
+def report(run: Run) -> None:
+    """Print a run's summary; leaves report.html and report.md."""
+    from benchmarks.measure_run import report as write_report
+
+    write_report(run, Console())
+    _say(f"{run / 'report.html'}")
+
+
+def main() -> None:
+    """The command ``octavo``."""
+    complaint = misplaced(Path(__file__).resolve().parent)
+    if complaint is not None:
+        print(f"octavo: {complaint}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    app(prog_name="octavo")
+
+
+def misplaced(home: Path) -> str | None:
+    """What is wrong where a package of ours would be imported from another place than ``home``.
+
+    The packages have plain names, and other distributions also install, say, a ``benchmarks``.
+    """
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        places = [] if spec is None else list(spec.submodule_search_locations or [str(spec.origin)])
+        if str(home / name) not in (str(Path(place).resolve()) for place in places[:1]):
+            found = places[0] if places else "nowhere"
+            return (
+                f"the package '{name}' comes from {found}, but Octavo's own is {home / name}; another "
+                f"distribution or folder has the same name: uninstall it, take it off PYTHONPATH, or install "
+                "Octavo in an environment of its own"
+            )
+    return None
+
+
+def _begin(config: Path, out: Path) -> "Line":
+    from deploy.pipeline.config import dump_config, load_config
+    from deploy.pipeline.line import CONFIG, Line
+
+    line = Line(load_config(config), out)
+    line.check()
+    line.workspace.write(CONFIG, dump_config(line.config, out))
+    return line
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(Text(text, style="dim"), highlight=False, soft_wrap=True)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, sizes = text.rpartition("=")
+    try:
+        return name, tuple(int(size) for size in sizes.split("x"))
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not NAME=SIZExSIZE, such as input=1x3x224x224") from None
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """End with one line and an exit code where it is not our bug."""
+    from quant.errors import BadInput, Unsupported
+
+    try:
+        yield
+    except (BadInput, Unsupported) as error:
+        _fail(" ".join(str(error).split()), BAD_INPUT, error)
+    except OSError as error:
+        if error.filename is None and error.errno not in _DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror}", BAD_INPUT, error)
+    except KeyboardInterrupt as error:
+        _fail("interrupted; the same command goes on after the last finished step", INTERRUPTED, error)
+
+
+def _fail(message: str, code: int, error: BaseException) -> None:
+    print(f"octavo: {message}", file=sys.stderr)
+    raise typer.Exit(code) from error
+
+
+if __name__ == "__main__":
+    main()
