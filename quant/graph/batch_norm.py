@@ -3,10 +3,13 @@
 y = (W x + b − μ) / sqrt(σ² + ε) · γ + β  =  (W · f) x + (b − μ) · f + β,  f = γ / sqrt(σ² + ε) per channel.
 """
 
-import torch
-from torch import Tensor, fx, nn
+from typing import Any
 
-from quant.graph.nodes import constant_name, is_call, tensor_of
+import torch
+from torch import Tensor, fx
+
+from quant.graph.nodes import constant_name, is_call, shape_of, tensor_of
+from quant.graph.parameters import is_private, set_parameter, update_parameter
 
 __all__ = ["fold_batch_norm"]
 
@@ -19,7 +22,8 @@ def fold_batch_norm(graph: fx.GraphModule) -> int:
     The products are formed in float64 and rounded once.
 
     Returns:
-        How many were folded; the others stay as they are.
+        How many were folded. The others stay as they are: those whose layer has other readers or shared
+        parameters, and those that use the batch's own statistics.
     """
     folded = 0
     for node in list(graph.graph.nodes):
@@ -31,33 +35,36 @@ def fold_batch_norm(graph: fx.GraphModule) -> int:
 
 
 def _fold(graph: fx.GraphModule, norm: fx.Node) -> bool:
-    layer = norm.args[0]
-    if not isinstance(layer, fx.Node) or not is_call(layer, aten.conv2d.default, aten.linear.default):
+    arguments: tuple[Any, ...] = norm.args
+    layer, *statistics, training, _, eps = arguments[:8]
+    gamma, beta, mean, variance = (_constant(graph, a) for a in statistics)
+    if training or mean is None or variance is None or not isinstance(layer, fx.Node):
         return False
-    weight_name = constant_name(layer.args[1])
-    if weight_name is None or len(layer.users) != 1 or len(layer.args[1].users) != 1:  # type: ignore[union-attr]
+    # The channels of a convolution are axis 1, as the norm's; of a linear layer only where x is [N, C].
+    if not is_call(layer, aten.conv2d.default) and not (
+        is_call(layer, aten.linear.default) and len(shape_of(layer)) == 2
+    ):
         return False
-    gamma, beta, mean, variance = (_constant(graph, a) for a in norm.args[1:5])
-    if mean is None or variance is None:
+    weight, bias = layer.args[1], layer.args[2] if len(layer.args) > 2 else None
+    if len(layer.users) != 1 or not is_private(graph, weight):
         return False
-    eps = norm.args[7]
-    weight = tensor_of(graph, weight_name)
-    bias_node = layer.args[2] if len(layer.args) > 2 else None
-    bias = _constant(graph, bias_node)
-    factor = (variance.double() + eps).rsqrt() * (1.0 if gamma is None else gamma.double())  # [C]
-    shift = (0.0 if bias is None else bias.double()) - mean.double()
-    new_bias = shift * factor + (0.0 if beta is None else beta.double())
-    shape = [-1] + [1] * (weight.ndim - 1)
-    owner = graph.get_submodule(weight_name.rpartition(".")[0])
-    leaf = weight_name.rpartition(".")[2]
-    setattr(owner, leaf, _frozen((weight.double() * factor.reshape(shape)).float()))
-    bias_leaf = f"{leaf.removesuffix('weight')}bias"
-    setattr(owner, bias_leaf, _frozen(new_bias.float()))
-    if bias_node is None:
+    bias_name = f"{str(constant_name(weight)).removesuffix('weight')}bias"
+    if bias is None and _attribute(graph, bias_name) is not None:
+        return False
+    if bias is not None and not is_private(graph, bias):
+        return False
+
+    factor = (variance.double() + eps).rsqrt() * (1.0 if gamma is None else gamma.double())  # f [C]
+    shift = 0.0 if beta is None else beta.double()
+    update_parameter(graph, weight, lambda w: w * factor.reshape(-1, *[1] * (w.ndim - 1)))
+    if bias is None:
+        set_parameter(graph, bias_name, (shift - mean.double() * factor).to(mean.dtype))
         with graph.graph.inserting_before(layer):
-            bias_node = graph.graph.get_attr(f"{weight_name.removesuffix('weight')}bias")
-            bias_node.meta["val"] = new_bias.float()
-        layer.args = (*layer.args[:2], bias_node, *layer.args[3:])
+            bias = graph.graph.get_attr(bias_name)
+        bias.meta["val"] = _attribute(graph, bias_name)
+        layer.args = (*layer.args[:2], bias, *layer.args[3:])
+    else:
+        update_parameter(graph, bias, lambda b: (b - mean.double()) * factor + shift)
     norm.replace_all_uses_with(layer)
     graph.graph.erase_node(norm)
     return True
@@ -68,5 +75,6 @@ def _constant(graph: fx.GraphModule, node: object) -> Tensor | None:
     return None if name is None else tensor_of(graph, name)
 
 
-def _frozen(value: Tensor) -> nn.Parameter:
-    return nn.Parameter(value, requires_grad=False)
+def _attribute(graph: fx.GraphModule, name: str) -> object:
+    owner, _, leaf = name.rpartition(".")
+    return getattr(graph.get_submodule(owner), leaf, None)

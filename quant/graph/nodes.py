@@ -7,17 +7,21 @@ import torch
 from torch import Tensor, fx
 
 __all__ = [
+    "NO_ROLE",
     "SHAPE_ONLY",
     "constant_name",
     "is_call",
     "layer_name",
     "module_of",
-    "through",
     "shape_of",
     "tensor_of",
+    "through",
 ]
 
 aten = torch.ops.aten
+
+NO_ROLE = "octavo_no_role"
+"""Key in the meta of a node that a method added and no recipe addresses."""
 
 SHAPE_ONLY: frozenset[Any] = frozenset(
     {
@@ -78,9 +82,8 @@ def layer_name(node: fx.Node) -> str:
     module uses that weight.
     """
     weight = constant_name(node.args[1]) if len(node.args) > 1 else None
-    if weight is not None:
-        return weight.rpartition(".")[0] or weight
-    return module_of(node) or node.name
+    owner = (weight or "").rpartition(".")[0]
+    return owner or module_of(node) or node.name
 
 
 def shape_of(node: Any) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from quant.graph.nodes import is_call, layer_name
-from quant.methods.parameters import is_private
+from quant.graph.parameters import is_private
 
 __all__ = ["GeluLinear", "find_gelu_linears"]
 

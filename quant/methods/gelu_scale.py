@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import fx
 
 from quant.graph.nodes import constant_name, tensor_of
+from quant.graph.parameters import add_constant, update_parameter
 from quant.methods.gelu_linear import find_gelu_linears
-from quant.methods.parameters import add_constant, update_parameter
 from quant.methods.registry import ChannelRange, MethodNote, MethodOptions, Ranges, register_method
 from quant.recipe import Recipe
 
