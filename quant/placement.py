@@ -49,6 +49,7 @@ def place_fake_quant(graph: fx.GraphModule, recipe: Recipe) -> list[Site]:
     """Insert the fake-quant layers, in place, all of them OFF.
 
     A tensor that several places read in the same format gets one layer: one scale, one QuantizeLinear.
+    Where a reader asks for another format than the layer in front of it, it gets its own.
 
     Args:
         graph: a captured graph without fake-quant layers.
@@ -57,20 +58,29 @@ def place_fake_quant(graph: fx.GraphModule, recipe: Recipe) -> list[Site]:
     Returns:
         The sites in the order of execution; empty when the recipe matches nothing.
     """
-    groups: dict[tuple[fx.Node, str], list[Place]] = {}
-    for place in find_places(graph):
-        spec = recipe.spec_for(place.role, place.layer)
-        if spec is not None:
-            groups.setdefault((place.value, spec.model_dump_json()), []).append(place)
-    sites = [
-        _insert(graph, places, QuantSpec.model_validate_json(key)) for (_, key), places in groups.items()
-    ]
+    wanted = [(p, s) for p in find_places(graph) if (s := recipe.spec_for(p.role, p.layer)) is not None]
+    taken = {(place.value, reader) for place, _ in wanted for reader in place.readers or ()}
+    groups: dict[tuple[fx.Node, str], tuple[QuantSpec, list[Place]]] = {}
+    for place, spec in wanted:
+        groups.setdefault((place.value, spec.model_dump_json()), (spec, []))[1].append(place)
+    sites = []
+    for spec, places in groups.values():
+        readers = dict.fromkeys(reader for place in places for reader in _readers(place, taken))
+        if readers:
+            sites.append(_insert(graph, places, spec, list(readers)))
     graph.graph.lint()
     graph.recompile()
     return sites
 
 
-def _insert(graph: fx.GraphModule, places: list[Place], spec: QuantSpec) -> Site:
+def _readers(place: Place, taken: set[tuple[fx.Node, fx.Node]]) -> list[fx.Node]:
+    """Who gets the quantized tensor; a layer's output leaves out readers with a wish of their own."""
+    if place.readers is not None:
+        return list(place.readers)
+    return [n for n in place.value.users if n.op != "call_module" and (place.value, n) not in taken]
+
+
+def _insert(graph: fx.GraphModule, places: list[Place], spec: QuantSpec, readers: list[fx.Node]) -> Site:
     first = places[0]
     quantizer = FakeQuantize(spec, first.name)
     axis = next((p.channel_axis for p in places if p.channel_axis is not None), None)
@@ -79,13 +89,9 @@ def _insert(graph: fx.GraphModule, places: list[Place], spec: QuantSpec) -> Site
     path = f"{first.name}_quantizer"
     graph.add_submodule(path, quantizer)
     value = first.value
-    readers: set[fx.Node] = set()
-    for place in places:
-        everyone = [n for n in value.users if n.op != "call_module"]
-        readers.update(everyone if place.readers is None else place.readers)
     with graph.graph.inserting_after(value):
         node = graph.graph.call_module(path, (value,))
-    node.meta["nn_module_stack"] = next(iter(readers)).meta.get("nn_module_stack", {})
+    node.meta["nn_module_stack"] = readers[0].meta.get("nn_module_stack", {})
     node.meta["val"] = value.meta.get("val")
     for reader in readers:
         reader.replace_input_with(value, node)

@@ -5,12 +5,22 @@ to.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import fx
 
-from quant.graph.nodes import SHAPE_ONLY, constant_name, is_call, layer_name, module_of, shape_of, through
+from quant.graph.nodes import (
+    NO_ROLE,
+    SHAPE_ONLY,
+    constant_name,
+    is_call,
+    layer_name,
+    module_of,
+    shape_of,
+    through,
+)
 
 __all__ = ["ROLES", "Place", "find_places", "is_patch_conv"]
 
@@ -28,7 +38,7 @@ ROLES: dict[str, str] = {
     "conv.output": "what it returns, behind its ReLU if one follows",
     "attention_qk.input": "q and k, before their product",
     "attention_pv.input": "the attention weights and v, before their product",
-    "conv_add.input": "both inputs of an addition that a convolution feeds (CNN shortcut)",
+    "conv_add.input": "both inputs of a CNN shortcut: a convolution feeds it, no LayerNorm is in the branch",
     "residual_add.input": "both inputs of any other addition of two activations (a transformer's stream)",
     "layer_norm.input": "what LayerNorm reads (a transformer's stream)",
     "softmax.input": "attention scores",
@@ -70,14 +80,7 @@ def find_places(graph: fx.GraphModule) -> list[Place]:
         for place in _places_at(node):
             count = seen[place.name] = seen.get(place.name, 0) + 1
             if count > 1:  # the same layer called again
-                place = Place(
-                    place.role,
-                    place.layer,
-                    f"{place.name}_{count}",
-                    place.value,
-                    place.readers,
-                    place.channel_axis,
-                )
+                place = replace(place, name=f"{place.name}_{count}")
             places.append(place)
     return places
 
@@ -87,7 +90,7 @@ def is_patch_conv(node: fx.Node) -> bool:
 
     It is a linear layer on patches, and can be executed as one.
     """
-    arguments = [*node.args, *([None] * (7 - len(node.args)))]
+    arguments: list[Any] = [*node.args, *([None] * (7 - len(node.args)))]
     stride, padding, dilation, groups = arguments[3:7]
     kernel = list(shape_of(node.args[1])[2:])
     return (
@@ -100,18 +103,20 @@ def is_patch_conv(node: fx.Node) -> bool:
 
 
 def _places_at(node: fx.Node) -> Iterator[Place]:
+    if NO_ROLE in node.meta:
+        return
     if is_call(node, aten.linear.default):
         yield from _layer(node, "linear", -1)
     elif is_call(node, *_CONVS):
         yield from _layer(node, "patch_conv" if is_patch_conv(node) else "conv", 1)
     elif is_call(node, aten.matmul.default, aten.bmm.default):
-        role = _attention_role(node)
+        role = None if any(map(constant_name, node.args[:2])) else _attention_role(node)
         if role:
             yield from _operands(node, role, "qk" if role.startswith("attention_qk") else "pv")
     elif is_call(node, *_ADDS) and all(len(shape_of(a)) >= 3 for a in node.args[:2]):
         same_shape = len({str(shape_of(a)) for a in node.args[:2]}) == 1  # not a mask or a position bias
         if same_shape and not any(constant_name(a) for a in node.args[:2]):
-            role = "conv_add" if any(_from_conv(a) for a in node.args[:2]) else "residual_add"
+            role = "conv_add" if _is_conv_add(node) else "residual_add"
             yield from _operands(node, f"{role}.input", "add")
     elif is_call(node, aten.layer_norm.default):
         yield _single(node, "layer_norm.input")
@@ -168,9 +173,27 @@ def _attention_role(node: fx.Node) -> str | None:
     return None
 
 
-def _from_conv(node: object) -> bool:
-    """Whether a convolution computes this value, seen through shape changes, ReLU and channel scaling."""
-    if not isinstance(node, fx.Node):
+def _is_conv_add(node: fx.Node) -> bool:
+    """Whether a convolution feeds the sum, at most a ReLU between, and no LayerNorm is in the branch.
+
+    With a LayerNorm in the branch, the other input is a transformer's stream: in ConvNeXt, too, convolutions
+    feed it. The branch is what only one of the two inputs is computed from.
+    """
+    first, second = node.args[:2]
+    assert isinstance(first, fx.Node)
+    assert isinstance(second, fx.Node)
+    sources = [list(through(value, lambda n: is_call(n, *_RELUS)))[-1] for value in (first, second)]
+    if not any(is_call(source, *_CONVS) for source in sources):
         return False
-    *_, source = through(node, lambda n: is_call(n, *_RELUS))
-    return is_call(source, *_CONVS)
+    branch = _ancestors(first) ^ _ancestors(second)
+    return not any(is_call(n, aten.layer_norm.default) for n in branch)
+
+
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    """Everything that ``node`` is computed from, and itself."""
+    found, frontier = {node}, [node]
+    while frontier:
+        new = [n for n in frontier.pop().all_input_nodes if n not in found]
+        found.update(new)
+        frontier.extend(new)
+    return found

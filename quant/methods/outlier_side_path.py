@@ -18,9 +18,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, fx
 
-from quant.graph.nodes import constant_name, tensor_of
+from quant.graph.nodes import NO_ROLE, constant_name, tensor_of
+from quant.graph.parameters import add_constant, update_parameter
 from quant.methods.gelu_linear import GeluLinear, find_gelu_linears
-from quant.methods.parameters import add_constant, update_parameter
 from quant.methods.registry import ChannelRange, MethodNote, MethodOptions, Ranges, register_method
 from quant.recipe import Recipe
 
@@ -40,7 +40,7 @@ class OutlierSidePathOptions(MethodOptions):
         most: where more units than this share of all stand out, the layer is left alone.
     """
 
-    threshold: float = Field(default=10.0, gt=1.0)
+    threshold: float = Field(default=4.0, gt=1.0)
     most: float = Field(default=0.05, gt=0.0, le=1.0)
 
 
@@ -62,6 +62,7 @@ class OutlierSidePath:
             if recipe.spec_for("linear.input", found.layer) is None:
                 continue
             units = self._outliers(ranges[found.gelu])
+            reason: str | None
             if found.reason is None and not units:
                 reason = f"no unit beyond {self._options.threshold:g} times the median"
             elif len(units) > self._options.most * len(ranges[found.gelu].low):
@@ -103,6 +104,7 @@ def _split(graph: fx.GraphModule, found: GeluLinear, units: list[int]) -> None:
     def call(target: object, *args: object) -> fx.Node:
         node = graph.graph.call_function(target, args)  # type: ignore[arg-type]
         node.meta["nn_module_stack"] = linear.meta.get("nn_module_stack", {})
+        node.meta[NO_ROLE] = True
         values = (a.meta["val"] if isinstance(a, fx.Node) else a for a in args)
         node.meta["val"] = target(*values)  # type: ignore[operator]
         return node
