@@ -9,8 +9,8 @@ from enum import Enum
 
 import torch
 
-
 from quant.calibrate import CalibratedGraph
+from quant.graph.nodes import constant_name, tensor_of
 from quant.placement import Site
 from quant.qparams import QParams
 from quant.saturation import Pairing, pair_safe_scale
@@ -111,12 +111,15 @@ def _freeze_weight(
     if encoding.guard is WeightGuard.SEVEN_BITS and spec.bits == 8:
         spec = spec.model_copy(update={"bits": 7})
     qparams = site.quantizer.freeze(spec)
-    if encoding.guard is WeightGuard.PAIRS and spec.bits == 8 and qparams.axis == 0:
-        source = _input_of(calibrated, site)
-        if source is not None and source.name in frozen and source.quantizer.channels is not None:
+    if encoding.guard is not WeightGuard.PAIRS or spec.bits != 8 or not (spec.symmetric and spec.signed):
+        return qparams
+    weight = tensor_of(calibrated.graph, str(constant_name(site.node.args[0])))
+    pairing = Pairing.CONV if site.role == "conv.weight" else Pairing.MATMUL
+    for source in _inputs_of(calibrated, site):
+        if source.name in frozen and source.quantizer.channels is not None:
             low, high = source.quantizer.channels.range()
-            pairing = Pairing.CONV if site.role == "conv.weight" else Pairing.MATMUL
-            weight = calibrated.graph.get_parameter(str(site.node.args[0].target))  # type: ignore[union-attr]
+            if pairing is Pairing.CONV and weight.shape[1] == 1 and len(weight) == len(low):
+                continue  # the depthwise kernel is exact
             scale = pair_safe_scale(weight, qparams, low, high, frozen[source.name], pairing)
             qparams = replace(qparams, scale=scale)
     return qparams
@@ -132,7 +135,7 @@ def _store(site: Site, qparams: QParams, encoding: Encoding) -> QParams:
     return qparams
 
 
-def _input_of(calibrated: CalibratedGraph, weight: Site) -> Site | None:
-    """The activation site that feeds the layer of a weight site."""
-    (layer,) = weight.node.users
-    return next((s for s in calibrated.activation_sites() if s.node is layer.args[0]), None)
+def _inputs_of(calibrated: CalibratedGraph, weight: Site) -> list[Site]:
+    """The activation sites that feed the layers of a weight site: one, unless they share the weight."""
+    inputs = {layer.args[0] for layer in weight.node.users}
+    return [site for site in calibrated.activation_sites() if site.node in inputs]
