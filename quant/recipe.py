@@ -1,20 +1,30 @@
 """A recipe: which roles are quantized, in what format, and by which methods. It is read from YAML."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from quant.errors import BadInput
+from quant.observers import make_observer, observer_names
 from quant.roles import ROLES
 from quant.spec import QuantSpec
 
-__all__ = ["MethodSettings", "Override", "Recipe", "explain", "load_recipe", "parse", "shipped_recipes"]
+__all__ = [
+    "MethodSettings",
+    "Override",
+    "Recipe",
+    "explain",
+    "load_recipe",
+    "near",
+    "parse",
+    "shipped_recipes",
+]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -70,13 +80,19 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        used = [self.roles, *(o.roles for o in self.overrides)]
-        for mapping in used:
-            for role, spec in mapping.items():
-                if role not in ROLES:
-                    raise ValueError(f"unknown role '{role}'{_near(role, ROLES)}; known: {', '.join(ROLES)}")
-                if spec is not None and spec not in self.specs:
-                    raise ValueError(f"role '{role}' names spec '{spec}'; defined: {', '.join(self.specs)}")
+        for name, settings in self.specs.items():
+            if settings.observer not in observer_names():
+                hint = near(settings.observer, observer_names())
+                known = ", ".join(observer_names())
+                raise ValueError(f"spec '{name}' names observer '{settings.observer}'{hint}; known: {known}")
+            make_observer(settings, f"spec {name}")  # refuses wrong options
+        used: list[Mapping[str, str | None]] = [self.roles, *(o.roles for o in self.overrides)]
+        for role, spec in (item for mapping in used for item in mapping.items()):
+            if role not in ROLES:
+                raise ValueError(f"unknown role '{role}'{near(role, ROLES)}; known: {', '.join(ROLES)}")
+            if spec is not None and spec not in self.specs:
+                hint = near(spec, self.specs)
+                raise ValueError(f"role '{role}' names spec '{spec}'{hint}; defined: {', '.join(self.specs)}")
         return self
 
     def spec_for(self, role: str, layer: str) -> QuantSpec | None:
@@ -106,7 +122,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     path = shipped.get(str(name_or_path)) or Path(name_or_path)
     if not path.is_file():
         raise BadInput(
-            f"no recipe '{name_or_path}'{_near(str(name_or_path), shipped)}; shipped: {', '.join(shipped)}, "
+            f"no recipe '{name_or_path}'{near(str(name_or_path), shipped)}; shipped: {', '.join(shipped)}, "
             "or give the path of a YAML file"
         )
     try:
@@ -136,19 +152,36 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            known = list(model.model_fields) if model is not None and len(item["loc"]) == 1 else []
+            owner = model and _model_at(model, item["loc"])
+            known = list(owner.model_fields) if owner is not None else []
             allowed = f"; allowed: {', '.join(known)}" if known else ""
-            parts.append(f"unknown key '{where}'{_near(str(item['loc'][-1]), known)}{allowed}")
+            parts.append(f"unknown key '{where}'{near(str(item['loc'][-1]), known)}{allowed}")
         else:
             message = item["msg"].removeprefix("Value error, ")
             parts.append(f"{where}: {message}" if where else message)
     return "; ".join(parts)
 
 
+def near(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean '…'?)`` with the known word closest to ``word``, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _near(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model whose key the last part of ``location`` is."""
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        model = (field and _model_in(field.annotation)) or model
+    return model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that ``X``, ``tuple[X, ...]`` or ``dict[str, X]`` holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for a in get_args(annotation) if (found := _model_in(a))), None)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, fx
 
 from quant.errors import BadInput
-from quant.recipe import Recipe, parse
+from quant.recipe import Recipe, near, parse
 
 __all__ = [
     "ChannelRange",
@@ -61,7 +61,7 @@ class MethodOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-O = TypeVar("O", bound=MethodOptions)
+Options = TypeVar("Options", bound=MethodOptions)
 
 
 class Method(Protocol):
@@ -84,8 +84,8 @@ _METHODS: dict[str, tuple[type[MethodOptions], Callable[[Any], Method]]] = {}
 
 
 def register_method(
-    name: str, options: type[O]
-) -> Callable[[Callable[[O], Method]], Callable[[O], Method]]:
+    name: str, options: type[Options]
+) -> Callable[[Callable[[Options], Method]], Callable[[Options], Method]]:
     """Make a method available to recipes.
 
     Write one file in ``quant/methods`` with the options and the class, and decorate the class::
@@ -95,7 +95,7 @@ def register_method(
             def __init__(self, options: MyOptions) -> None: ...
     """
 
-    def add(factory: Callable[[O], Method]) -> Callable[[O], Method]:
+    def add(factory: Callable[[Options], Method]) -> Callable[[Options], Method]:
         _METHODS[name] = (options, factory)
         return factory
 
@@ -114,6 +114,7 @@ def make_method(name: str, options: Mapping[str, Any]) -> Method:
         BadInput: unknown name or option.
     """
     if name not in _METHODS:
-        raise BadInput(f"unknown method '{name}' in the recipe; known: {', '.join(method_names())}")
+        hint = near(name, _METHODS)
+        raise BadInput(f"unknown method '{name}' in the recipe{hint}; known: {', '.join(method_names())}")
     model, factory = _METHODS[name]
     return factory(parse(model, options, f"method '{name}'"))
