@@ -113,9 +113,14 @@ def _channel_ranges(
         node: make_observer(QuantSpec(granularity="per_channel", axis=-1), module_of(node) or node.name)
         for node in watched
     }
-    for images in batches if watched else ():
+    if not watched:
+        return {}
+    seen = 0
+    for images in batches:
         watch(graph, watched, images, lambda node, value: observers[node].update(value))
+        seen += len(images)
         progress(len(images))
+    _require_images(seen)
     ranges = {}
     for node, observer in sorted(observers.items(), key=lambda item: item[0].name):
         low, high = observer.range()
@@ -136,6 +141,10 @@ def _observe(calibrated: CalibratedGraph, batches: Iterable[Tensor], progress: C
         progress(len(images))
     for site in calibrated.sites:
         site.quantizer.off()
+    _require_images(seen)
+    return seen
+
+
+def _require_images(seen: int) -> None:
     if not seen:
         raise BadInput("the calibration set is empty; give at least one image")
-    return seen

@@ -66,7 +66,8 @@ class FakeQuantize(nn.Module):
     def ignore_channels(self, channels: tuple[int, ...]) -> None:
         """Leave these channels out of the range: quantizing clips them (something else carries them).
 
-        Needs :meth:`watch_channels`, whose axis is meant.
+        Needs :meth:`watch_channels`, whose axis is meant. Formats with more than one scale are not touched:
+        there a channel does not spoil the scale of all others.
         """
         if self.channels is None:
             raise InternalError(f"'{self.name}' does not watch channels, so it cannot leave any out")
@@ -144,7 +145,7 @@ class FakeQuantize(nn.Module):
     def _observe(self, x: Tensor) -> None:
         if self.channels is not None:
             self.channels.update(x)
-            if self.ignored:
+            if self.ignored and self.spec.granularity == "per_tensor":
                 axis = self.channels.spec.axis
                 kept = [c for c in range(x.shape[axis]) if c not in self.ignored]
                 x = x.index_select(axis, torch.tensor(kept, device=x.device))

@@ -14,13 +14,13 @@ Source: RepQ-ViT (Li et al. 2023, section 3.2), in the form that keeps the zero 
 """
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import fx
 
 from quant.graph.nodes import SHAPE_ONLY, constant_name, is_call, layer_name, module_of, shape_of, tensor_of
-from quant.methods.parameters import is_private, update_parameter
+from quant.graph.parameters import is_private, update_parameter
 from quant.methods.registry import ChannelRange, MethodNote, MethodOptions, Ranges, register_method
 from quant.recipe import Recipe
 
@@ -76,7 +76,8 @@ class LayerNormLinear:
         levels = (1 << bits) - 1
         low, high = seen.low.double().clamp(max=0), seen.high.double().clamp(min=0)
         extent = high - low
-        scale = extent.clamp(min=extent.mean() * 1e-3) / levels  # s_c [C]; a dead channel gets a small one
+        floor = max(float(extent.mean()) * 1e-3, 1e-12)  # a dead channel gets a small scale
+        scale = extent.clamp(min=floor) / levels  # s_c [C]
         zero = (-low / scale).round()  # z_c [C]
         middle = float(1 << (bits - 1))
         common = zero.mean().round() if self._options.zero_point == "integer" else middle
@@ -99,15 +100,19 @@ def _keeps_channels(node: fx.Node) -> bool:
     before, after = shape_of(node.args[0]), shape_of(node)
     if not before or not after or str(before[-1]) != str(after[-1]):
         return False
+    arguments: list[Any] = [*node.args, None, None]
     last = len(before) - 1
     if is_call(node, aten.permute.default):
-        return int(node.args[1][-1]) % len(before) == last  # type: ignore[index,union-attr,arg-type]
+        return bool(arguments[1][-1] % len(before) == last)
     if is_call(node, aten.transpose.int):
-        return all(int(d) % len(before) != last for d in node.args[1:])  # type: ignore[arg-type]
-    if is_call(node, aten.roll.default, aten.slice.Tensor, aten.select.int):
-        dims = node.args[2] if is_call(node, aten.roll.default) else [node.args[1]]
-        return all(int(d) % len(before) != last for d in dims)  # type: ignore[union-attr,arg-type]
-    return True
+        moved = arguments[1:3]
+    elif is_call(node, aten.roll.default):
+        moved = arguments[2] or [last]  # without dimensions it rolls the flattened tensor
+    elif is_call(node, aten.slice.Tensor, aten.select.int):
+        moved = [arguments[1] or 0]
+    else:
+        return True
+    return all(dim % len(before) != last for dim in moved)
 
 
 def _linear_readers(norm: fx.Node) -> list[fx.Node]:
@@ -130,11 +135,10 @@ def _reason_against(graph: fx.GraphModule, norm: fx.Node, linears: list[fx.Node]
         return "something other than linear layers reads it"
     if len(norm.args[1]) != 1:  # type: ignore[arg-type]
         return "it normalizes more than the last axis"
-    for node, count in ((norm, 4), *((linear, 3) for linear in linears)):
-        names = [constant_name(a) for a in node.args[2 if node is norm else 1 : count]]
-        if len(names) != 2 or None in names:
+    for node, parameters in ((norm, norm.args[2:4]), *((linear, linear.args[1:3]) for linear in linears)):
+        if len(parameters) != 2 or None in map(constant_name, parameters):
             return f"'{module_of(node)}' has no weight or no bias to fold into"
-        for argument, name in zip(node.args[2 if node is norm else 1 : count], names, strict=True):
-            if not is_private(graph, argument):
-                return f"'{name}' is shared with another layer"
+        for parameter in parameters:
+            if not is_private(graph, parameter):
+                return f"'{constant_name(parameter)}' is shared with another layer"
     return None
