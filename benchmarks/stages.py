@@ -37,9 +37,7 @@ def do_stage(line: Line, stage: str, say: Callable[[str], None], force: bool = F
         force: do all of them.
     """
     for step in STAGES[stage](line):
-        say(step.name)
-        if not line.workspace.do(step, force):
-            say(f"{step.name}: nothing has changed, skipped")
+        line.workspace.do(step, force, say)
 
 
 def go_on(root: Path, stage: str, say: Callable[[str], None], force: bool = False) -> None:

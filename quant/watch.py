@@ -14,6 +14,7 @@ class _Watcher(fx.Interpreter):
         self, graph: fx.GraphModule, nodes: Collection[fx.Node], see: Callable[[fx.Node, Tensor], None]
     ) -> None:
         super().__init__(graph)
+        self.extra_traceback = False  # it would be written into our own one-line messages
         self._nodes = set(nodes)
         self._see = see
 

@@ -4,6 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_threads() -> None:
+    """Keep PyTorch from taking every core of a machine that others share."""
+    torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session")

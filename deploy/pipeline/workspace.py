@@ -83,12 +83,13 @@ class Workspace:
             for name, sha256 in stamp["files"].items()
         )
 
-    def do(self, step: Step, force: bool = False) -> bool:
+    def do(self, step: Step, force: bool = False, say: Callable[[str], None] = lambda _: None) -> bool:
         """Do the step unless it is done already.
 
         Args:
             step: what to do.
             force: do it in any case.
+            say: told what happens.
 
         Returns:
             Whether it was done now.
@@ -100,7 +101,9 @@ class Workspace:
         try:
             key = digest([step.name, step.inputs(), library_versions(), code_digest(step.packages)])
             if not force and self._stamp(step).get("key") == key and self.is_intact(step):
+                say(f"{step.name}: nothing has changed, skipped")
                 return False
+            say(step.name)
             folder = self._emptied()
             step.work(folder)
             self._publish(step, key, folder)
