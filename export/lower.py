@@ -9,7 +9,7 @@ import onnx_ir as ir
 import torch
 
 from export.passes.base import Pass, PassNote, run_passes
-from export.passes.encodings import SetEncodings
+from export.passes.encodings import set_encodings
 from export.passes.half import HalfRemainder
 from export.passes.integer_bias import IntegerBias
 from export.passes.patches import PatchesToMatMul
@@ -19,7 +19,6 @@ from export.write import write_model
 from quant.calibrate import CalibratedGraph
 from quant.encoding import WeightGuard, freeze
 from quant.errors import BadInput
-from quant.graph.nodes import constant_name, tensor_of
 from quant.qparams import QParams
 
 __all__ = ["LoweringReport", "lower"]
@@ -85,23 +84,20 @@ def lower(
     encoding = target.encoding(saturation_guard)
     unguarded = freeze(calibrated, replace(encoding, guard=WeightGuard.NONE))
     frozen = freeze(calibrated, encoding)
-    weights = {
-        site.name: (tensor_of(calibrated.graph, str(constant_name(site.node.args[0]))), frozen[site.name])
-        for site in calibrated.weight_sites()
-    }
-    activations = {name: qparams for name, qparams in frozen.items() if name not in weights}
-    notes = run_passes(model, _passes(target, activations, weights))
+    encodings = set_encodings(calibrated, frozen)
+    notes = run_passes(model, [encodings, *_passes(target)])
     model.metadata_props.update(metadata)
     model.metadata_props["octavo.target"] = target.name
     model.metadata_props["octavo.saturation_guard"] = encoding.guard.value
     write_model(model, path)
-    enlarged = torch.cat([(frozen[s].scale > unguarded[s].scale).flatten() for s in weights])
+    scales = [site.name for site in calibrated.weight_sites()]
+    enlarged = torch.cat([(frozen[s].scale > unguarded[s].scale).flatten() for s in scales])
     share = float(enlarged.float().mean())
     return LoweringReport(target.name, encoding.guard.value, share, notes, frozen)
 
 
-def _passes(target: Target, activations: dict[str, QParams], weights: dict[str, Any]) -> list[Pass]:
-    passes: list[Pass] = [SetEncodings(activations, weights)]
+def _passes(target: Target) -> list[Pass]:
+    passes: list[Pass] = []
     if target.matmul_patches:
         passes.append(PatchesToMatMul())
     passes.append(TransposeWeights())

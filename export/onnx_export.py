@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, fx
 
 from export.operators import translations
-from export.passes.base import PassNote, run_passes
+from export.passes.base import Pass, PassNote, run_passes
+from export.passes.encodings import set_encodings
 from export.passes.names import NameNodes
 from export.settings import ExportSettings
 from export.simplify import SimplifyNote, simplify
@@ -81,12 +82,18 @@ def export_qdq(
     Raises:
         Unsupported: a format or an operator has no ONNX form; the message names it.
     """
-    skeleton = qdq_skeleton(calibrated, freeze(calibrated, Encoding()))
-    return _export(skeleton, example, path, settings, metadata)
+    frozen = freeze(calibrated, Encoding())
+    skeleton = qdq_skeleton(calibrated, frozen)
+    return _export(skeleton, example, path, settings, metadata, [set_encodings(calibrated, frozen)])
 
 
 def _export(
-    graph: fx.GraphModule, example: Tensor, path: Path, settings: ExportSettings, metadata: Mapping[str, str]
+    graph: fx.GraphModule,
+    example: Tensor,
+    path: Path,
+    settings: ExportSettings,
+    metadata: Mapping[str, str],
+    passes: Sequence[Pass] = (),
 ) -> ExportNotes:
     model = _torch_to_onnx(graph, example, settings)
     if settings.dynamic_batch:
@@ -97,6 +104,7 @@ def _export(
     simplified = simplify(model, example) if settings.simplify else None
     if simplified is not None:
         model = simplified.model
+    notes += run_passes(model, passes)
     model.metadata_props.update(metadata)
     write_model(model, path)
     return ExportNotes(None if simplified is None else simplified.note, notes)

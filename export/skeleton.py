@@ -1,7 +1,8 @@
 """Replace the fake-quant layers of a graph by operators that ONNX export understands.
 
-The result fixes where Q and DQ stand. Scales, zero points and codes in it are the recipe's own; lowering
-writes the target's (:mod:`export.passes.encodings`).
+The result fixes where Q and DQ stand. Its scales, zero points and codes are overwritten afterwards
+(:mod:`export.passes.encodings`). Until then each scale is nudged by its own number of units in the last place:
+exporter and simplifier merge equal constants, and the names would go with them.
 """
 
 import copy
@@ -34,6 +35,7 @@ def qdq_skeleton(calibrated: CalibratedGraph, frozen: dict[str, QParams]) -> fx.
         Unsupported: a format that Q/DQ operators of the supported opsets cannot express, naming the site.
     """
     graph = copy.deepcopy(calibrated.graph)
+    distinct = iter(range(len(calibrated.sites)))
     nodes = {node.target: node for node in graph.graph.nodes if node.op == "call_module"}
     for site in calibrated.sites:
         qparams = frozen[site.name]
@@ -42,7 +44,7 @@ def qdq_skeleton(calibrated: CalibratedGraph, frozen: dict[str, QParams]) -> fx.
             raise Unsupported(f"'{site.name}' uses {what}, which is simulation only and cannot be exported")
         if qparams.axis is not None and not site.is_weight:
             raise Unsupported(f"'{site.name}': activations need one scale per tensor to be exported")
-        _replace(graph, nodes[site.path], site, qparams)
+        _replace(graph, nodes[site.path], site, qparams, 1.0 + next(distinct) * 2.0**-22)
     graph.graph.eliminate_dead_code()
     graph.graph.lint()
     graph.recompile()
@@ -50,10 +52,10 @@ def qdq_skeleton(calibrated: CalibratedGraph, frozen: dict[str, QParams]) -> fx.
     return graph
 
 
-def _replace(graph: fx.GraphModule, node: fx.Node, site: Site, qparams: QParams) -> None:
+def _replace(graph: fx.GraphModule, node: fx.Node, site: Site, qparams: QParams, nudge: float) -> None:
     value = node.args[0]
     assert isinstance(value, fx.Node)
-    constants: dict[str, torch.Tensor] = {"scale": qparams.scale.detach().clone()}
+    constants: dict[str, torch.Tensor] = {"scale": qparams.scale.detach() * nudge}
     if site.is_weight:
         name = str(value.target)
         weight = tensor_of(graph, name)

@@ -48,7 +48,7 @@ ROLES: dict[str, str] = {
 
 _CONVS = (aten.conv2d.default,)
 _ADDS = (aten.add.Tensor,)
-_RELUS = (aten.relu.default, aten.hardtanh.default, aten.relu6.default)
+RELUS = (aten.relu.default, aten.hardtanh.default, aten.relu6.default)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _layer(node: fx.Node, kind: str, axis: int) -> Iterator[Place]:
     yield Place(f"{kind}.input", layer, f"{layer}.input", value, (node,), axis)
     yield Place(f"{kind}.weight", layer, f"{layer}.weight", weight, (node,), 0)
     out = node
-    if len(node.users) == 1 and is_call(next(iter(node.users)), *_RELUS):
+    if len(node.users) == 1 and is_call(next(iter(node.users)), *RELUS):
         out = next(iter(node.users))
     yield Place(f"{kind}.output", layer, f"{layer}.output", out, None, axis)
 
@@ -182,7 +182,7 @@ def _is_conv_add(node: fx.Node) -> bool:
     first, second = node.args[:2]
     assert isinstance(first, fx.Node)
     assert isinstance(second, fx.Node)
-    sources = [list(through(value, lambda n: is_call(n, *_RELUS)))[-1] for value in (first, second)]
+    sources = [list(through(value, lambda n: is_call(n, *RELUS)))[-1] for value in (first, second)]
     if not any(is_call(source, *_CONVS) for source in sources):
         return False
     branch = _ancestors(first) ^ _ancestors(second)

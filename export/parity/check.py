@@ -1,6 +1,7 @@
 """Compare the torch fake-quant model with the exported one, layer by layer and end to end."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,27 +9,30 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from deploy.onnxruntime.build import Optimization, SessionSettings, build_session
 from export.lower import LoweringReport
 from export.parity.cut import LayerEnds, cut_model, layer_ends
-from export.parity.report import EndToEnd, LayerParity, ParityReport
+from export.parity.report import HALF_LIMITS, LIMITS, EndToEnd, LayerParity, ParityReport
 from export.settings import ExportSettings
 from export.targets import Target
 from quant.calibrate import CalibratedGraph
 from quant.encoding import freeze
 from quant.errors import Unsupported
+from quant.graph.nodes import is_call
 from quant.kernels import quantize_codes
 from quant.placement import Site
 from quant.qparams import QParams
+from quant.roles import RELUS
 from quant.watch import watch
 
 __all__ = ["check_parity"]
 
 LAYER_IMAGES = 8
-NUDGE = 1e-7
-"""Relative change of the input that measures the flip floor: about one unit in the last place of float32."""
+NUDGE, HALF_NUDGE = 1e-7, 2.0**-11
+"""Relative change of what each quantizer reads that measures the flip floor: about one unit in the last place
+of float32, and of float16."""
 
 
 @torch.no_grad()
@@ -63,15 +67,14 @@ def check_parity(
     modes = [Optimization.OFF, *([Optimization.ALL] if target.runs_here else [])]
     images = images[: settings.parity_images]
     logits = _batched(calibrated.graph, images)
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    nudged = _batched(calibrated.graph, images * (1 + NUDGE * noise))
+    nudged = _nudged(calibrated, images, HALF_NUDGE if target.half_remainder else NUDGE)
     reference = _batched(float_graph, images)
     few = images[:LAYER_IMAGES]
-    values, expected = _torch_layers(calibrated, report.frozen, few)
+    values, results = _torch_layers(calibrated, report.frozen, few)
     layers: list[LayerParity] = []
     end_to_end = []
     for mode in modes:
-        layers += _compare_layers(calibrated, report.frozen, proto, mode, values, expected, target)
+        layers += _compare_layers(calibrated, report.frozen, proto, mode, values, results, target)
         got = _run_model(proto.SerializeToString(), mode, images.numpy())
         same = float((got.argmax(1) == logits.argmax(1)).mean())
         end_to_end.append(EndToEnd(mode.value, _sqnr(logits, got), _sqnr(reference, got), same))
@@ -87,6 +90,22 @@ def check_parity(
     if settings.parity == "fail" and result.failure is not None:
         raise Unsupported(f"{target.name}: {result.failure}. {_advice(report)}")
     return result
+
+
+def _nudged(calibrated: CalibratedGraph, images: Tensor, nudge: float) -> NDArray[np.float64]:
+    """Logits of the fake-quant model when every quantizer reads a value changed by a random ± ``nudge``."""
+    generator = torch.Generator().manual_seed(0)
+
+    def change(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        (x,) = inputs
+        return (x * (1 + nudge * torch.empty(x.shape).uniform_(-1, 1, generator=generator)),)
+
+    hooks = [site.quantizer.register_forward_pre_hook(change) for site in calibrated.activation_sites()]
+    try:
+        return _batched(calibrated.graph, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _guard_word(report: LoweringReport) -> str:
@@ -109,38 +128,59 @@ def _layers(calibrated: CalibratedGraph, frozen: dict[str, QParams]) -> Iterator
                 yield activation, weight, layer
 
 
-def _result_node(calibrated: CalibratedGraph, frozen: dict[str, QParams], layer: fx.Node) -> fx.Node:
-    """The node whose value the exported layer returns: behind its own output's quantizer, if it has one."""
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """What a layer returns in torch.
+
+    Attributes:
+        value: the result, behind its own output's quantizer if it has one.
+        step: the size of one code: that quantizer's scale, else 8 bits over the result's range.
+    """
+
+    value: NDArray[np.float32]
+    step: float
+
+
+def _output_site(calibrated: CalibratedGraph, frozen: dict[str, QParams], layer: fx.Node) -> Site | None:
+    """The quantizer of a convolution's output, directly behind it or behind its ReLU."""
     sites = {site.node: site for site in calibrated.activation_sites() if site.name in frozen}
+    if not is_call(layer, torch.ops.aten.conv2d.default):
+        return None
     node = layer
-    for _ in range(2):  # the layer itself, then an activation function behind it
+    for _ in range(2):
         readers = list(node.users)
         if len(readers) != 1:
-            break
+            return None
         if readers[0] in sites:
-            return readers[0] if "conv" in str(layer.target) else layer
+            return sites[readers[0]]
         node = readers[0]
-    return layer
+        if not is_call(node, *RELUS):
+            return None
+    return None
 
 
 def _torch_layers(
     calibrated: CalibratedGraph, frozen: dict[str, QParams], images: Tensor
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Input of every activation site, and result of every layer, by site name (of the weight)."""
+) -> tuple[dict[str, Tensor], dict[str, _Result]]:
+    """Input of every activation site, and result of every layer by the name of its weight's site."""
     inputs: dict[fx.Node, list[str]] = {}
-    results: dict[fx.Node, list[str]] = {}
+    outputs: dict[fx.Node, list[tuple[str, float | None]]] = {}
     for activation, weight, layer in _layers(calibrated, frozen):
         inputs.setdefault(activation.node.args[0], []).append(activation.name)  # type: ignore[arg-type]
-        results.setdefault(_result_node(calibrated, frozen, layer), []).append(weight.name)
+        site = _output_site(calibrated, frozen, layer)
+        step = None if site is None else float(frozen[site.name].scale)
+        outputs.setdefault(layer if site is None else site.node, []).append((weight.name, step))
     values: dict[str, Tensor] = {}
-    expected: dict[str, Tensor] = {}
+    results: dict[str, _Result] = {}
 
     def see(node: fx.Node, value: Tensor) -> None:
         values.update(dict.fromkeys(inputs.get(node, []), value))
-        expected.update(dict.fromkeys(results.get(node, []), value))
+        for name, step in outputs.get(node, []):
+            spread = max(float(value.max() - value.min()), 1e-12) / 255
+            results[name] = _Result(value.numpy(), spread if step is None else step)
 
-    watch(calibrated.graph, [*inputs, *results], images, see)
-    return values, expected
+    watch(calibrated.graph, [*inputs, *outputs], images, see)
+    return values, results
 
 
 def _compare_layers(
@@ -149,7 +189,7 @@ def _compare_layers(
     proto: onnx.ModelProto,
     mode: Optimization,
     values: dict[str, Tensor],
-    expected: dict[str, Tensor],
+    results: dict[str, _Result],
     target: Target,
 ) -> list[LayerParity]:
     half = target.half_remainder
@@ -158,27 +198,27 @@ def _compare_layers(
         for activation, weight, _ in _layers(calibrated, frozen)
     ]
     feeds: dict[str, NDArray[Any]] = {}
+    own: dict[str, NDArray[Any]] = {}
     for activation, _, ends in found:
         array = values[activation.name].numpy()
         feeds[ends.values] = array.astype(np.float16) if half else array
-    codes = _run_cut(proto, mode, feeds, [ends.codes for *_, ends in found])
-    outputs = _run_cut(proto, mode, feeds, [ends.result for *_, ends in found])
-    layers = []
-    for activation, weight, ends in found:
         seen = torch.from_numpy(feeds[ends.values].astype(np.float32))
-        input_codes = quantize_codes(seen, frozen[activation.name]).numpy()
-        result = expected[weight.name].numpy()
+        qparams = frozen[activation.name]
+        own[ends.codes] = (
+            quantize_codes(seen, qparams).numpy().astype(np.uint8 if qparams.qmin >= 0 else np.int8)
+        )
+    codes = _run_cut(proto, mode, feeds, [ends.codes for *_, ends in found])
+    outputs = _run_cut(proto, mode, own, [ends.result for *_, ends in found])
+    layers = []
+    for _, weight, ends in found:
+        result, step = results[weight.name].value, results[weight.name].step
         if ends.patches:
             result = np.moveaxis(result, 1, -1)
-        differ_in, most_in = _distance(input_codes, codes[ends.codes])
-        step = max(float(result.max() - result.min()), 1e-12) / 255
+        differ_in, most_in = _distance(own[ends.codes], codes[ends.codes])
         got = outputs[ends.result].astype(np.float64).reshape(result.shape)
-        if half:  # float16 rounds the outputs themselves: only whole codes count
-            distance = np.floor(np.abs(got - result) / step)
-            differ_out, most_out = float((distance > 0).mean()), int(distance.max())
-        else:
-            differ_out, most_out = _distance(np.rint(result / step), np.rint(got / step))
-        layers.append(LayerParity(weight.layer, mode.value, differ_in, most_in, differ_out, most_out))
+        differ_out, most_out = _distance(np.rint(result / step), np.rint(got / step))
+        limits = HALF_LIMITS if half else LIMITS
+        layers.append(LayerParity(weight.layer, mode.value, differ_in, most_in, differ_out, most_out, limits))
     return layers
 
 

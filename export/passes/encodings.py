@@ -16,11 +16,13 @@ from torch import Tensor
 
 from export.passes.base import PassNote
 from export.passes.values import is_initializer, put_initializer, tidy
+from quant.calibrate import CalibratedGraph
 from quant.errors import InternalError
+from quant.graph.nodes import constant_name, tensor_of
 from quant.kernels import quantize_codes
 from quant.qparams import QParams
 
-__all__ = ["SetEncodings"]
+__all__ = ["SetEncodings", "set_encodings"]
 
 
 class SetEncodings:
@@ -53,14 +55,13 @@ class SetEncodings:
     def run(self, model: ir.Model) -> list[PassNote]:
         """Write the initializers, insert Clips, drop unwanted pairs."""
         notes = []
-        for site, (weight, qparams) in self._weights.items():
-            codes = quantize_codes(weight, qparams).numpy().astype(np.int8)
-            put_initializer(model, f"{site}.codes", codes)
-            put_initializer(model, f"{site}.scale", _array(qparams.scale))
         for node, site in list(_quantization_nodes(model)):
             if site in self._weights:
-                continue
-            if site in self._activations:
+                weight, qparams = self._weights[site]
+                codes = quantize_codes(weight, qparams).numpy().astype(np.int8)
+                node.replace_input_with(0, put_initializer(model, f"{site}.codes", codes))
+                put_initializer(model, f"{site}.scale", _array(qparams.scale))
+            elif site in self._activations:
                 self._write(model, node, site, self._activations[site])
             else:
                 _bypass(node)
@@ -106,6 +107,15 @@ class SetEncodings:
             clip.outputs[0].name = f"{site}.clipped"
             model.graph.insert_before(node, clip)
             node.replace_input_with(0, clip.outputs[0])
+
+
+def set_encodings(calibrated: CalibratedGraph, frozen: Mapping[str, QParams]) -> SetEncodings:
+    """The pass that writes what a calibrated graph was frozen to."""
+    weights = {
+        site.name: (tensor_of(calibrated.graph, str(constant_name(site.node.args[0]))), frozen[site.name])
+        for site in calibrated.weight_sites()
+    }
+    return SetEncodings({name: q for name, q in frozen.items() if name not in weights}, weights)
 
 
 def _quantization_nodes(model: ir.Model) -> list[tuple[ir.Node, str]]:

@@ -1,4 +1,4 @@
-"""Write the bias of an integer Gemm as int32, so that ONNX Runtime runs it as QGemm.
+"""Write the bias of an integer Gemm as int32, and its weight's zero point, so that it runs as QGemm.
 
 ONNX Runtime fuses DQ, DQ → Gemm without an output Q only when the bias is absent or comes from an int32
 DequantizeLinear with
@@ -33,7 +33,7 @@ class IntegerBias:
         """Rewrite the bias of every Gemm whose two factors are dequantized."""
         notes = []
         for node in list(model.graph):
-            if node.op_type == "Gemm" and len(node.inputs) == 3 and node.inputs[2] is not None:
+            if node.op_type == "Gemm":
                 reason = _rewrite(model, node)
                 text = reason or "bias written as int32"
                 notes.append(PassNote(self.name, str(node.name), reason is None, text))
@@ -52,19 +52,23 @@ class IntegerBias:
 
 def _rewrite(model: ir.Model, gemm: ir.Node) -> str | None:
     data, weight = (_dequantizer(value) for value in gemm.inputs[:2])
-    bias = array_of(gemm.inputs[2])
     if data is None or weight is None:
         return "its factors are not both quantized"
-    if bias is None:
-        return "its bias is computed"
     input_scale, weight_scale = array_of(data.inputs[1]), array_of(weight.inputs[1])
     if input_scale is None or weight_scale is None or input_scale.size != 1:
         return "a scale is computed, or the input has several"
+    _name_zero_point(model, weight)
+    bias_value = gemm.inputs[2] if len(gemm.inputs) > 2 else None
+    if bias_value is None:
+        return "it has no bias"
+    bias = array_of(bias_value)
+    if bias is None:
+        return "its bias is computed"
     scale = (input_scale.astype(np.float64) * weight_scale.astype(np.float64)).astype(np.float32)  # [O] or []
     codes = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
     if np.abs(codes).max() > INT32:
         return "a bias does not fit int32 at the product of its scales"
-    stem = str(gemm.inputs[2].name)  # type: ignore[union-attr]
+    stem = str(bias_value.name)
     values = [
         put_initializer(model, f"{stem}.codes", codes.astype(np.int32)),
         put_initializer(model, f"{stem}.scale", scale),
@@ -77,6 +81,16 @@ def _rewrite(model: ir.Model, gemm: ir.Node) -> str | None:
     model.graph.insert_before(gemm, new)
     gemm.replace_input_with(2, new.outputs[0])
     return None
+
+
+def _name_zero_point(model: ir.Model, weight: ir.Node) -> None:
+    """Write the weight's zero point of 0: ONNX Runtime 1.31 runs a Gemm in integers only if it is named."""
+    scale, codes = array_of(weight.inputs[1]), array_of(weight.inputs[0])
+    if len(weight.inputs) == 2 and scale is not None and codes is not None:
+        stem = str(weight.inputs[1].name).removesuffix(".scale")  # type: ignore[union-attr]
+        zeros = put_initializer(model, f"{stem}.zero_point", np.zeros(scale.shape, dtype=codes.dtype))
+        weight.resize_inputs(3)
+        weight.replace_input_with(2, zeros)
 
 
 def _dequantizer(value: ir.Value | None) -> ir.Node | None:

@@ -73,7 +73,8 @@ def _decline(conv: ir.Node) -> str | None:
         or not is_initializer(weight.inputs[0])
     ):
         return "it is not quantized"
-    if any(use.node.op_type == "QuantizeLinear" for use in conv.outputs[0].uses()):
+    reader = only_reader(conv.outputs[0])
+    if reader is not None and reader.op_type == "QuantizeLinear":
         return "its output is quantized, so it runs in integers as it is"
     shape = conv.inputs[0].shape  # type: ignore[union-attr]
     if shape is None or not all(isinstance(d, int) for d in list(shape)[1:]):
