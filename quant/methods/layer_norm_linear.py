@@ -90,7 +90,8 @@ class LayerNormLinear:
             correction = weight @ (scale * (zero - common))  # W @ s_c (z_c − z) [O]
             update_parameter(graph, linear.args[2], lambda bias, c=correction: bias - c)  # type: ignore[misc]
             update_parameter(graph, linear.args[1], lambda w: w * ratio)
-        return ChannelRange((low / ratio + shift).float(), (high / ratio + shift).float())
+        low, high = (bound.double() / ratio + shift for bound in (seen.low, seen.high))
+        return ChannelRange(low.float(), high.float())
 
 
 def _keeps_channels(node: fx.Node) -> bool:
