@@ -159,12 +159,12 @@ def misplaced(home: Path) -> str | None:
 
 
 def _begin(config: Path, out: Path) -> "Line":
-    from deploy.pipeline.config import dump_config, load_config
+    from deploy.pipeline.config import copied_config, load_config
     from deploy.pipeline.line import CONFIG, Line
 
     line = Line(load_config(config), out)
     line.check()
-    line.workspace.write(CONFIG, dump_config(line.config, out))
+    line.workspace.write(CONFIG, copied_config(config, out))
     return line
 
 

@@ -1,7 +1,7 @@
 """The configuration of a run, read from YAML."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from quant.errors import BadInput
 from quant.models.config import ModelConfig
 from quant.recipe import parse, shipped_recipes
 
-__all__ = ["BenchConfig", "RunConfig", "dump_config", "load_config"]
+__all__ = ["BenchConfig", "RunConfig", "copied_config", "load_config"]
 
 
 class BenchConfig(BaseModel):
@@ -86,6 +86,15 @@ class RunConfig(BaseModel):
         return value
 
 
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "model": ModelConfig,
+    "calibration": SourceConfig,
+    "validation": SourceConfig,
+    "export": ExportSettings,
+    "bench": BenchConfig,
+}
+
+
 def load_config(path: Path) -> RunConfig:
     """Read a configuration.
 
@@ -95,6 +104,21 @@ def load_config(path: Path) -> RunConfig:
     Raises:
         BadInput: the file cannot be read, or has an unknown key or a wrong value; one line names it.
     """
+    return _with_paths(_read(path), lambda p: path.parent / p)
+
+
+def copied_config(path: Path, folder: Path) -> str:
+    """The configuration as YAML that means the same when it lies in ``folder``.
+
+    Raises:
+        BadInput: as :func:`load_config`.
+    """
+    here, there = path.parent.resolve(), folder.resolve()
+    moved = _with_paths(_read(path), lambda p: Path(os.path.relpath(here / p, there)))
+    return yaml.safe_dump(moved.model_dump(mode="json", exclude_none=True), sort_keys=False)
+
+
+def _read(path: Path) -> RunConfig:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -103,23 +127,10 @@ def load_config(path: Path) -> RunConfig:
         raise BadInput(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise BadInput(f"{path}: must be a mapping with the keys {', '.join(RunConfig.model_fields)}")
-    sections: dict[str, type[BaseModel]] = {
-        "model": ModelConfig,
-        "calibration": SourceConfig,
-        "validation": SourceConfig,
-    }
-    sections |= {"export": ExportSettings, "bench": BenchConfig}
-    for name, section in sections.items():  # one by one, so that a message can list the keys of the section
+    for name, section in _SECTIONS.items():  # one by one, so that a message can list the keys of the section
         if isinstance(data.get(name), dict):
             data[name] = parse(section, data[name], f"{path}, {name}")
-    return _with_paths(parse(RunConfig, data, str(path)), lambda p: path.parent / p)
-
-
-def dump_config(config: RunConfig, folder: Path) -> str:
-    """The configuration as YAML that means the same when it lies in ``folder``."""
-    here = folder.resolve()
-    moved = _with_paths(config, lambda p: Path(os.path.relpath(p.resolve(), here)))
-    return yaml.safe_dump(moved.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    return parse(RunConfig, data, str(path))
 
 
 def _with_paths(config: RunConfig, move: Callable[[Path], Path]) -> RunConfig:

@@ -49,8 +49,7 @@ class Line:
         Raises:
             BadInput: naming it. Images themselves are decoded only when their turn comes.
         """
-        for part in (self.recipes, self.loaded, self.calibration, self.validation):
-            assert part is not None
+        _ = self.recipes, self.loaded, self.calibration, self.validation
 
     @cached_property
     def recipes(self) -> tuple[Recipe, ...]:
