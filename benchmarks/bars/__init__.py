@@ -1,0 +1,1 @@
+"""The figures that the product promises, measured: ``python -m benchmarks.bars``."""
