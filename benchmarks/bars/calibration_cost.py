@@ -26,7 +26,7 @@ def time_bar(line: Line) -> Bar:
     (recipe, *_) = line.recipes
     ratios = []
     for _ in range(ROUNDS):
-        plain = _seconds_plain(line.loaded.model, images.split(size))
+        plain = _seconds_plain(line.loaded.model, torch.split(images, size))
         start = time.perf_counter()
         calibrate(line.graph, recipe, _spread(images, size))
         ratios.append((time.perf_counter() - start) / plain)
@@ -70,6 +70,6 @@ def _spread(images: Tensor, size: int) -> Batches:
 
     def give(count: int | None) -> tuple[Tensor, ...]:
         wanted = len(images) if count is None else min(count, len(images))
-        return images[torch.arange(wanted) * len(images) // wanted].split(size)
+        return torch.split(images[torch.arange(wanted) * len(images) // wanted], size)
 
     return give

@@ -103,7 +103,7 @@ def vit_bars(folder: Path) -> list[Bar]:
             "… linear+conv MACs in integer kernels",
             "at least",
             97.0,
-            100 * variant.audit["weight_share"],
+            100 * audit["weight_share"],
             " %",
         ),
         Bar(
@@ -114,7 +114,7 @@ def vit_bars(folder: Path) -> list[Bar]:
             "×",
             remark=f"95 % interval {interval.low:.2f} to {interval.high:.2f}; {latency.median_ms:.1f} ms",
         ),
-        Bar("… file size of FP32's", "at most", 27.0, 100 / variant.size_ratio, " %"),
+        Bar("… file size of FP32's", "at most", 27.0, 100 / (variant.size_ratio or 1.0), " %"),
         Bar(
             "parity by layer: codes that differ",
             "at most",
