@@ -1,4 +1,7 @@
-"""The architectures that Octavo promises to serve, small and with random weights."""
+"""The architectures that Octavo promises to serve, small and with random weights.
+
+DeiT without distillation is the same network as ViT.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +26,6 @@ VIT: dict[str, Any] = {"img_size": SIZE, "depth": 2}
 CONVNEXT = {"depths": (1, 1, 1, 1), "dims": (16, 32, 48, 64)}
 TRANSFORMERS: dict[str, dict[str, Any]] = {
     "vit_tiny_patch16_224": VIT,
-    "deit_tiny_patch16_224": VIT,
     "deit_tiny_distilled_patch16_224": VIT,
     "swin_tiny_patch4_window7_224": {"img_size": SIZE, "window_size": 4, "depths": (2, 1), "embed_dim": 24}
     | {"num_heads": (3, 6)},
