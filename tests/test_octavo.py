@@ -256,6 +256,22 @@ def test_a_changed_file_is_made_again(finished: tuple[Project, Result]) -> None:
     assert model.read_bytes() == whole
 
 
+def test_a_fixed_batch_goes_through_the_whole_line(project: Project) -> None:
+    project.change("export", dynamic_batch=False)
+    project.change("bench", batch_sizes=[1, 4])
+    result = project.run()
+    assert result.exit_code == 0, result.output
+    (batch, *_) = (
+        onnx.load(project.out / "int8-ort-x86" / "model.onnx").graph.input[0].type.tensor_type.shape.dim
+    )
+    assert batch.dim_value == 1
+    fp32, x86, _ = load_summary(project.out / "summary.json").variants
+    assert fp32.latency is not None
+    assert [entry.batch for entry in fp32.latency] == [1]
+    assert x86.accuracy is not None
+    assert x86.accuracy.n == 12
+
+
 @pytest.mark.parametrize("verb", ["export", "lower", "bench", "report"])
 def test_a_verb_says_what_has_to_come_first(project: Project, verb: str) -> None:
     project.out.mkdir()

@@ -104,13 +104,17 @@ class Line:
         """Images per call: what is wanted, or 1 where models are exported for a batch of 1."""
         return wanted if self.config.export.dynamic_batch else 1
 
+    @property
+    def parity_source(self) -> ImageSource:
+        """Some calibration images to compare models on; a single one where the batch is fixed to 1."""
+        return Spread(self.calibration, self.batch_size(self.config.export.parity_images))
+
     @cached_property
     def parity_images(self) -> Tensor:
-        """Some calibration images [N, C, H, W] to compare models on."""
-        some = Spread(self.calibration, self.config.export.parity_images)
-        size = len(some) if self.config.export.dynamic_batch else 1
-        found = batches(some, self.loaded.preprocessing, size)
-        return torch.cat([batch.images for batch in found])
+        """Those images [N, C, H, W], preprocessed."""
+        some = self.parity_source
+        (batch,) = batches(some, self.loaded.preprocessing, len(some))
+        return batch.images
 
     @cached_property
     def model_identity(self) -> dict[str, Any]:

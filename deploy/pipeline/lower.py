@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from deploy.pipeline.images import Spread, source_identity
+from deploy.pipeline.images import source_identity
 from deploy.pipeline.line import Line, calibration_file, qdq_file, variant_name
 from deploy.pipeline.workspace import Step
 from export.lower import lower
@@ -35,14 +35,13 @@ def _step(line: Line, recipe: Recipe, target: Target) -> Step:
 
 
 def _inputs(line: Line, recipe: Recipe, target: Target) -> Any:
-    some = Spread(line.calibration, line.config.export.parity_images)
     return {
         "model": line.model_identity,
         "calibration": line.workspace.sha256(calibration_file(recipe)),
         "qdq": line.workspace.sha256(qdq_file(recipe)),
         "target": target.name,
         "guard": target.encoding(line.config.saturation_guard).guard.value,  # 'auto' depends on the CPU
-        "images": source_identity(line.config.calibration, some),
+        "images": source_identity(line.config.calibration, line.parity_source),
         "settings": line.config.export.model_dump(mode="json"),
     }
 
