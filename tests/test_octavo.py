@@ -246,6 +246,20 @@ def test_a_changed_setting_does_only_what_depends_on_it(finished: tuple[Project,
     assert "\nbench\n" in again.stderr
 
 
+def test_an_edited_model_is_quantized_again(project: Project) -> None:
+    assert call("quantize", project.config, "--out", project.out).exit_code == 0
+    code = project.folder / "octavo_test_models.py"
+    code.write_text(code.read_text().replace("nn.GELU()", "nn.SiLU()"))
+    sys.modules.pop("octavo_test_models")
+    again = call("quantize", project.config, "--out", project.out)
+    assert again.exit_code == 0
+    assert "skipped" not in again.stderr
+    # What was exported before the edit cannot be mixed with it.
+    code.write_text(code.read_text().replace("nn.SiLU()", "nn.ReLU()"))
+    sys.modules.pop("octavo_test_models")
+    check_refused(call("export", project.out), "another model", "quantize again")
+
+
 def test_a_changed_file_is_made_again(finished: tuple[Project, Result]) -> None:
     project, _ = finished
     model = project.out / "int8-ort-x86" / "model.onnx"

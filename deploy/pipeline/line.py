@@ -1,6 +1,7 @@
 """What the stages of a run share: the model, its graph, the images and the calibrations, each made once."""
 
 import json
+import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from deploy.pipeline.workspace import Workspace, digest, library_versions
 from export.targets import Target, get_target
 from quant.calibrate import CalibratedGraph
 from quant.data.batches import batches
-from quant.data.config import expand
 from quant.data.sources import ImageSource, open_source
 from quant.errors import BadInput
 from quant.graph import capture
@@ -118,14 +118,13 @@ class Line:
 
     @cached_property
     def model_identity(self) -> dict[str, Any]:
-        """What changes when the float model changes, without loading it."""
-        model = self.config.model
-        weights = None if model.weights is None else expand(model.weights)
-        if weights is not None and not weights.is_file():
-            raise BadInput(f"{weights}: the weights file does not exist")
+        """What changes when the float model changes; of a factory, the file it is in."""
+        factory = sys.modules.get(self.loaded.name.partition(":")[0])
+        file = getattr(factory, "__file__", None)
         return {
-            **model.model_dump(mode="json", exclude={"weights"}),
-            "weights": None if weights is None else file_sha256(weights),
+            **self.config.model.model_dump(mode="json", exclude={"weights"}),
+            "weights": self.loaded.weights_sha256,
+            "factory": None if file is None else file_sha256(Path(file)),
             "seed": self.config.seed,
             "dynamic_batch": self.config.export.dynamic_batch,
         }
