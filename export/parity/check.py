@@ -20,6 +20,7 @@ from export.targets import Target
 from quant.calibrate import CalibratedGraph
 from quant.encoding import freeze
 from quant.errors import Unsupported
+from quant.fake_quantize import FakeQuantize, FakeQuantState
 from quant.graph.nodes import is_call
 from quant.kernels import quantize_codes
 from quant.placement import Site
@@ -30,9 +31,8 @@ from quant.watch import watch
 __all__ = ["check_parity"]
 
 LAYER_IMAGES = 8
-NUDGE, HALF_NUDGE = 1e-7, 2.0**-11
-"""Relative change of what each quantizer reads that measures the flip floor: about one unit in the last place
-of float32, and of float16."""
+HALF_NUDGE = 2.0**-11
+"""Relative rounding error of float16."""
 
 
 @torch.no_grad()
@@ -67,7 +67,7 @@ def check_parity(
     modes = [Optimization.OFF, *([Optimization.ALL] if target.runs_here else [])]
     images = images[: settings.parity_images]
     logits = _batched(calibrated.graph, images)
-    nudged = _nudged(calibrated, images, HALF_NUDGE if target.half_remainder else NUDGE)
+    nudged = _nudged(calibrated, images, target.half_remainder)
     reference = _batched(float_graph, images)
     few = images[:LAYER_IMAGES]
     values, results = _torch_layers(calibrated, report.frozen, few)
@@ -92,15 +92,26 @@ def check_parity(
     return result
 
 
-def _nudged(calibrated: CalibratedGraph, images: Tensor, nudge: float) -> NDArray[np.float64]:
-    """Logits of the fake-quant model when every quantizer reads a value changed by a random ± ``nudge``."""
+def _nudged(calibrated: CalibratedGraph, images: Tensor, half: bool) -> NDArray[np.float64]:
+    """Logits of the fake-quant model when each quantizer flips as many codes as the layer check allows.
+
+    A change uniform in ± a codes moves a value across a rounding edge with probability a / 2. For a float16
+    remainder, what quantizers read changes by its relative rounding error instead.
+    """
     generator = torch.Generator().manual_seed(0)
 
-    def change(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    def change(quantizer: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         (x,) = inputs
-        return (x * (1 + nudge * torch.empty(x.shape).uniform_(-1, 1, generator=generator)),)
+        random = torch.empty(x.shape).uniform_(-1, 1, generator=generator)
+        assert isinstance(quantizer, FakeQuantize)
+        nudge = x * HALF_NUDGE if half else 2 * LIMITS.share * quantizer.qparams.scale
+        return (x + nudge * random,)
 
-    hooks = [site.quantizer.register_forward_pre_hook(change) for site in calibrated.activation_sites()]
+    hooks = [
+        site.quantizer.register_forward_pre_hook(change)
+        for site in calibrated.activation_sites()
+        if site.quantizer.state is FakeQuantState.QUANTIZING
+    ]
     try:
         return _batched(calibrated.graph, images)
     finally:

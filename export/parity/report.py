@@ -38,8 +38,8 @@ HALF_LIMITS = Limits(share=0.5, distance=2)
 ABOVE_QUANTIZATION_DB = 8.0
 BELOW_FLIP_FLOOR_DB = 3.0
 """End to end, the outputs must agree to 8 dB above the quantization error itself, or as well as the fake-quant
-model agrees with itself (within 3 dB) when what its quantizers read changes in the last place: two correct
-implementations cannot be closer than that, because each rounding flip is a whole step that later layers spread.
+model agrees with itself (within 3 dB) when as many codes flip as the layer check allows. Two correct
+implementations cannot be held to more: each rounding flip is a whole step, and later layers spread it.
 """
 
 
@@ -98,8 +98,8 @@ class ParityReport:
         target: the target checked.
         images: images compared end to end.
         layer_images: images compared layer by layer.
-        flip_floor_db: SQNR of the fake-quant model against itself, what its quantizers read changed in the
-            last place.
+        flip_floor_db: SQNR of the fake-quant model against itself, when each quantizer flips as many codes as
+            the layer check allows (float16 remainder: when what it reads changes by float16's rounding).
         layers: in the order of execution, for each mode.
         end_to_end: for each mode.
         note: what could not be run here, and why.
