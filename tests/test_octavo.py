@@ -476,7 +476,13 @@ def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_goes_on(
 ) -> None:
     command = [sys.executable, "-m", "octavo", "run", str(project.config), "--out", str(project.out)]
     process = subprocess.Popen(
-        command, env=project.environment(SLOW="1"), cwd=project.folder, stderr=subprocess.PIPE, text=True
+        command,
+        env=project.environment(SLOW="1"),
+        cwd=project.folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts background jobs deaf to Ctrl-C, and this test may run in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     watchdog = threading.Timer(120, process.kill)
     watchdog.start()
