@@ -65,9 +65,12 @@ def simplify(model: ir.Model, example: Tensor) -> Simplified:
     except Exception as error:
         reason = f"onnxsim failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         return Simplified(model, SimplifyNote(False, reason, count, count))
-    reason = broken_promise(before, after, example.numpy()) if checked else "onnxsim's own check failed"
-    note = SimplifyNote(reason is None, reason or "", count, len(after.graph.node))
-    return Simplified(ir.from_proto(after) if reason is None else model, note)
+    broken = broken_promise(before, after, example.numpy()) if checked else "onnxsim's own check failed"
+    if broken is not None:
+        return Simplified(model, SimplifyNote(False, broken, count, count))
+    del after.metadata_props[:]  # onnxsim keeps its own records there
+    after.metadata_props.extend(before.metadata_props)
+    return Simplified(ir.from_proto(after), SimplifyNote(True, "", count, len(after.graph.node)))
 
 
 def broken_promise(

@@ -1,8 +1,8 @@
 """Replace the fake-quant layers of a graph by operators that ONNX export understands.
 
 The result fixes where Q and DQ stand. Its scales, zero points and codes are overwritten afterwards
-(:mod:`export.passes.encodings`). Until then each scale is nudged by its own number of units in the last place:
-exporter and simplifier merge equal constants, and the names would go with them.
+(:mod:`export.passes.encodings`). Until then each scale is nudged by its own number of units in the last
+place: exporter and simplifier merge equal constants, and the names would go with them.
 """
 
 import copy
@@ -44,6 +44,13 @@ def qdq_skeleton(calibrated: CalibratedGraph, frozen: dict[str, QParams]) -> fx.
             raise Unsupported(f"'{site.name}' uses {what}, which is simulation only and cannot be exported")
         if qparams.axis is not None and not site.is_weight:
             raise Unsupported(f"'{site.name}': activations need one scale per tensor to be exported")
+        if site.is_weight and (bool(qparams.zero_point.any()) or qparams.qmin >= 0):
+            raise Unsupported(f"'{site.name}': weights need signed, symmetric codes to be exported")
+        if site.is_weight and qparams.axis not in (None, 0):
+            raise Unsupported(
+                f"'{site.name}': weights need one scale per output channel (axis 0) or per tensor to be "
+                f"exported, not along axis {qparams.axis}"
+            )
         _replace(graph, nodes[site.path], site, qparams, 1.0 + next(distinct) * 2.0**-22)
     graph.graph.eliminate_dead_code()
     graph.graph.lint()
@@ -74,7 +81,7 @@ def _replace(graph: fx.GraphModule, node: fx.Node, site: Site, qparams: QParams,
         if site.is_weight:
             new = graph.graph.call_function(
                 torch.ops.octavo.dequantize.default,
-                (arguments["codes"], arguments["scale"], qparams.axis or 0),
+                (arguments["codes"], arguments["scale"], 0),
             )
         else:
             new = graph.graph.call_function(

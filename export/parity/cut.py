@@ -1,6 +1,6 @@
-"""Cut an exported model into its quantized layers, so that each can be fed the same input as its torch twin."""
+"""Cut an exported model into its quantized layers, to feed each the same input as its torch twin."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -10,7 +10,7 @@ from quant.errors import InternalError
 
 __all__ = ["Cut", "LayerEnds", "cut_model", "layer_ends"]
 
-_BETWEEN = ("Reshape", "Transpose", "DequantizeLinear")
+_MOVES = ("Reshape", "Transpose")
 _PRODUCTS = ("MatMul", "Gemm", "Conv")
 
 
@@ -61,21 +61,27 @@ def layer_ends(graph: GraphProto, activation: str, weight: str) -> LayerEnds:
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    quantizes = [
-        n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[1] == f"{activation}.scale"
-    ]
+    producer = {name: node for node in graph.node for name in node.output}
+    scale = f"{activation}.scale"
+    quantize = next((n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[1] == scale), None)
     weights = [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[1] == f"{weight}.scale"]
-    if not quantizes or not weights:
+    products = [
+        reader
+        for node in weights
+        for reader in readers[node.output[0]]
+        if reader.op_type in _PRODUCTS and _reads(producer, reader.input[0], scale)
+    ]
+    if quantize is None or not products:
         raise InternalError(f"no layer with the sites '{activation}' and '{weight}' in the exported graph")
-    quantize = quantizes[0]
-    (product,) = (n for n in readers[weights[0].output[0]] if n.op_type in _PRODUCTS)
+    product = products[0]
     source = quantize.input[0]
     clip = next((n for n in graph.node if n.output[0] == source and n.name == f"{activation}/Clip"), None)
     result = product.output[0]
     follower = _only(readers, result)
     constants = {i.name for i in graph.initializer}
     if product.op_type == "MatMul" and follower is not None and follower.op_type == "Add":
-        if any(name in constants for name in follower.input):
+        (bias,) = (name for name in follower.input if name != result)
+        if bias in constants or (bias in producer and producer[bias].input[0] in constants):
             result = follower.output[0]
     if product.op_type == "Conv":
         result = _behind_quantizer(readers, result)
@@ -83,8 +89,16 @@ def layer_ends(graph: GraphProto, activation: str, weight: str) -> LayerEnds:
         values=clip.input[0] if clip is not None else source,
         codes=quantize.output[0],
         result=result,
-        patches="_patches" in product.name,
+        patches="Conv_patches_" in product.name,
     )
+
+
+def _reads(producer: Mapping[str, NodeProto], name: str, scale: str) -> bool:
+    """Whether ``name`` is dequantized with ``scale``, at most moved around on the way."""
+    node = producer.get(name)
+    while node is not None and node.op_type in _MOVES:
+        node = producer.get(node.input[0])
+    return node is not None and node.op_type == "DequantizeLinear" and node.input[1] == scale
 
 
 def cut_model(model: ModelProto, inputs: Iterable[str], outputs: Iterable[str]) -> Cut:

@@ -11,9 +11,9 @@ __all__ = [
     "BELOW_FLIP_FLOOR_DB",
     "HALF_LIMITS",
     "LIMITS",
-    "Limits",
     "EndToEnd",
     "LayerParity",
+    "Limits",
     "ParityReport",
 ]
 
@@ -25,21 +25,26 @@ class Limits:
     Attributes:
         share: largest share of its codes, 0 to 1.
         distance: largest difference, in codes.
+        equal: outputs nearer than this, in codes, count as equal.
     """
 
     share: float
     distance: int
+    equal: float
 
 
-LIMITS = Limits(share=1e-3, distance=1)
-HALF_LIMITS = Limits(share=0.5, distance=2)
-"""For a float16 remainder: every dequantized factor carries 11 bits, so sums that nearly cancel move by codes."""
+LIMITS = Limits(share=1e-3, distance=1, equal=0.1)
+HALF_LIMITS = Limits(share=0.5, distance=2, equal=0.5)
+"""For a float16 remainder: every dequantized factor has 11 bits, so sums that nearly cancel move by codes."""
+
+FEW = 2
+"""So many codes of a layer may differ however few it has: in a head with 80 outputs one is 1.25 %."""
 
 ABOVE_QUANTIZATION_DB = 8.0
 BELOW_FLIP_FLOOR_DB = 3.0
-"""End to end, the outputs must agree to 8 dB above the quantization error itself, or as well as the fake-quant
-model agrees with itself (within 3 dB) when as many codes flip as the layer check allows. Two correct
-implementations cannot be held to more: each rounding flip is a whole step, and later layers spread it.
+"""End to end, the outputs must agree to 8 dB above the quantization error itself, or as well as the
+fake-quant model agrees with itself (within 3 dB) when as many codes flip as the layer check allows. Two
+correct implementations cannot be held to more: each rounding flip is a whole step that later layers spread.
 """
 
 
@@ -52,9 +57,11 @@ class LayerParity:
         mode: ``off`` or ``all`` optimizations.
         input_differ: share of the input's codes that differ, 0 to 1.
         input_most: largest difference, in codes.
-        output_differ: share of the outputs that differ when both are written in codes: those of its output's
-            quantizer, else 8 bits over the torch output's range.
-        output_most: largest difference, in those codes.
+        inputs: number of input codes compared.
+        output_differ: share of the outputs that differ by more than ``limits.equal`` codes: those of its
+            output's quantizer, else 8 bits over the torch output's range.
+        output_most: largest difference, in those codes, rounded.
+        outputs: number of outputs compared.
         limits: what is allowed.
     """
 
@@ -62,15 +69,21 @@ class LayerParity:
     mode: str
     input_differ: float
     input_most: int
+    inputs: int
     output_differ: float
     output_most: int
+    outputs: int
     limits: Limits = LIMITS
 
     @property
     def ok(self) -> bool:
         """Within the limits."""
-        differ, most = max(self.input_differ, self.output_differ), max(self.input_most, self.output_most)
-        return differ <= self.limits.share and most <= self.limits.distance
+        return self._within(self.input_differ, self.input_most, self.inputs) and self._within(
+            self.output_differ, self.output_most, self.outputs
+        )
+
+    def _within(self, differ: float, most: int, count: int) -> bool:
+        return round(differ * count) <= max(self.limits.share * count, FEW) and most <= self.limits.distance
 
 
 @dataclass(frozen=True)
@@ -126,19 +139,18 @@ class ParityReport:
     def failure(self) -> str | None:
         """Why the model is refused, or None."""
         fault = self.first_fault
-        where = ""
         if fault is not None:
-            where = (
-                f"layer '{fault.layer}' (optimizations {fault.mode}): {fault.input_differ:.3%} of its input codes "
-                f"differ, by up to {fault.input_most}; {fault.output_differ:.3%} of its outputs, by up to "
-                f"{fault.output_most} (allowed: {fault.limits.share:.1%}, by {fault.limits.distance})"
+            return (
+                f"the exported model does not compute what was calibrated, first in layer '{fault.layer}' "
+                f"(optimizations {fault.mode}): {fault.input_differ:.3%} of its input codes differ, by up to "
+                f"{fault.input_most}; {fault.output_differ:.3%} of its outputs, by up to {fault.output_most} "
+                f"(allowed: {fault.limits.share:.1%}, by {fault.limits.distance})"
             )
-            return f"the exported model does not compute what was calibrated, first in {where}"
         for mode in self.end_to_end:
             if mode.parity_db < self.floor_db(mode):
                 return (
-                    f"the exported model (optimizations {mode.mode}) agrees with the fake-quant model to only "
-                    f"{mode.parity_db:.1f} dB; required: {self.floor_db(mode):.1f} dB"
+                    f"the exported model (optimizations {mode.mode}) agrees with the fake-quant model to "
+                    f"only {mode.parity_db:.1f} dB; required: {self.floor_db(mode):.1f} dB"
                 )
         return None
 
@@ -176,9 +188,9 @@ class ParityReport:
             )
         console.print(table)
         layers = self.to_dict()["layers"]
+        most = max(layers["input_codes_distance_max"], layers["output_codes_distance_max"])
         console.print(
-            f"{layers['compared']} layers from identical inputs: at most {layers['input_codes_differ_max']:.4%} of "
-            f"input codes and {layers['output_codes_differ_max']:.4%} of outputs differ, by at most "
-            f"{max(layers['input_codes_distance_max'], layers['output_codes_distance_max'])}. "
-            f"{self.note}"
+            f"{layers['compared']} layers from identical inputs: at most "
+            f"{layers['input_codes_differ_max']:.4%} of input codes and "
+            f"{layers['output_codes_differ_max']:.4%} of outputs differ, by at most {most}. {self.note}"
         )

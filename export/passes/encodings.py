@@ -1,7 +1,7 @@
 """Write a target's scales, zero points and weight codes into a canonical QDQ graph.
 
-Sites are found by the names of their scale initializers, ``<site>.scale``. Formats of fewer than 8 bits live in
-8-bit containers: weight codes simply stay small, and activations get a Clip in front of QuantizeLinear::
+Sites are found by the names of their scale initializers, ``<site>.scale``. Formats of fewer than 8 bits live
+in 8-bit containers: weight codes simply stay small, and activations get a Clip in front of QuantizeLinear::
 
     x' = clip(x, (qmin − z) s, (qmax − z) s)
 
@@ -15,7 +15,7 @@ import onnx_ir as ir
 from torch import Tensor
 
 from export.passes.base import PassNote
-from export.passes.values import is_initializer, put_initializer, tidy
+from export.passes.values import is_initializer, put_initializer, replace_value, tidy
 from quant.calibrate import CalibratedGraph
 from quant.errors import InternalError
 from quant.graph.nodes import constant_name, tensor_of
@@ -64,6 +64,7 @@ class SetEncodings:
             elif site in self._activations:
                 self._write(model, node, site, self._activations[site])
             else:
+                _remove_clip(node, site)
                 _bypass(node)
                 notes.append(PassNote(self.name, site, True, f"{node.op_type} dropped for this target"))
         tidy(model)
@@ -78,35 +79,26 @@ class SetEncodings:
                 raise InternalError(f"the scale of '{site}' is not a positive constant")
             if site in self._activations:
                 qparams = self._activations[site]
-                zero = _value(node.inputs[2])
-                if not qparams.qmin <= int(zero) <= qparams.qmax:
-                    raise InternalError(f"the zero point of '{site}' is {zero}, outside its format")
+                zero = node.inputs[2]
+                assert zero is not None
+                if zero.dtype != _code_type(qparams):
+                    raise InternalError(f"the zero point of '{site}' is {zero.dtype}, not the codes' type")
+                if not qparams.qmin <= int(_value(zero)) <= qparams.qmax:
+                    raise InternalError(f"the zero point of '{site}' is {_value(zero)}, outside its format")
 
     def _write(self, model: ir.Model, node: ir.Node, site: str, qparams: QParams) -> None:
-        dtype = np.uint8 if qparams.qmin >= 0 else np.int8
+        dtype = _code_type(qparams).numpy()
         put_initializer(model, f"{site}.scale", _array(qparams.scale))
         zero = put_initializer(model, f"{site}.zero_point", _array(qparams.zero_point).astype(dtype))
         node.replace_input_with(2, zero)
         if node.op_type != "QuantizeLinear":
             return
         for output in node.outputs:
-            output.type = ir.TensorType(ir.DataType.UINT8 if dtype is np.uint8 else ir.DataType.INT8)
+            output.type = ir.TensorType(_code_type(qparams))
+        _remove_clip(node, site)
         limits = np.iinfo(dtype)
         if qparams.qmin > limits.min or qparams.qmax < limits.max:
-            scale, offset = float(qparams.scale), int(qparams.zero_point)
-            low = put_initializer(
-                model, f"{site}.low", np.float32((qparams.qmin - offset) * scale).reshape(())
-            )
-            high = put_initializer(
-                model, f"{site}.high", np.float32((qparams.qmax - offset) * scale).reshape(())
-            )
-            value = node.inputs[0]
-            assert value is not None
-            clip = ir.node("Clip", [value, low, high], name=f"{site}/Clip")
-            clip.outputs[0].type, clip.outputs[0].shape = value.type, value.shape
-            clip.outputs[0].name = f"{site}.clipped"
-            model.graph.insert_before(node, clip)
-            node.replace_input_with(0, clip.outputs[0])
+            _insert_clip(model, node, site, qparams)
 
 
 def set_encodings(calibrated: CalibratedGraph, frozen: Mapping[str, QParams]) -> SetEncodings:
@@ -128,11 +120,38 @@ def _quantization_nodes(model: ir.Model) -> list[tuple[ir.Node, str]]:
     return found
 
 
+def _code_type(qparams: QParams) -> ir.DataType:
+    return ir.DataType.UINT8 if qparams.qmin >= 0 else ir.DataType.INT8
+
+
+def _insert_clip(model: ir.Model, node: ir.Node, site: str, qparams: QParams) -> None:
+    """Put the Clip of a narrow format in front of its QuantizeLinear."""
+    scale, offset = _array(qparams.scale), int(qparams.zero_point)
+    limits = [
+        put_initializer(model, f"{site}.{name}", (scale * (code - offset)).astype(np.float32))
+        for name, code in (("low", qparams.qmin), ("high", qparams.qmax))
+    ]
+    value = node.inputs[0]
+    assert value is not None
+    clip = ir.node("Clip", [value, *limits], name=f"{site}/Clip")
+    clip.outputs[0].type, clip.outputs[0].shape = value.type, value.shape
+    clip.outputs[0].name = f"{site}.clipped"
+    model.graph.insert_before(node, clip)
+    node.replace_input_with(0, clip.outputs[0])
+
+
+def _remove_clip(node: ir.Node, site: str) -> None:
+    """Let a QuantizeLinear read what the Clip reads that an earlier format put in front of it."""
+    clip = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if clip is not None and clip.name == f"{site}/Clip":
+        node.replace_input_with(0, clip.inputs[0])
+
+
 def _bypass(node: ir.Node) -> None:
     """Let readers of a Q or DQ read its input; after both are bypassed the pair is gone."""
     value = node.inputs[0]
     assert value is not None
-    ir.convenience.replace_all_uses_with(node.outputs[0], value, replace_graph_outputs=True)
+    replace_value(node.outputs[0], value)
 
 
 def _array(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

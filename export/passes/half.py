@@ -1,7 +1,8 @@
 """Write everything that stays float in float16, scales included: a strongly typed graph for TensorRT.
 
-TensorRT 11 takes the precision from the model, and the type of a scale must be the type of what Q reads and DQ
-writes. Scales are rounded to float16 when they are chosen (:mod:`quant.encoding`), so that nothing moves here.
+TensorRT 11 takes the precision from the model, and the type of a scale must be the type of what Q reads and
+DQ writes. Scales are rounded to float16 when they are chosen (:mod:`quant.encoding`), so that nothing moves
+here.
 Inputs and outputs of the graph stay float32, with a Cast behind and in front.
 """
 

@@ -4,16 +4,24 @@ With kernel = stride = k and no padding, patches do not overlap and
 
     conv(x)[b, o, i, j] = Σ_{c,u,v} W[o, c, u, v] x[b, c, i k + u, j k + v] + bias[o]
 
-is the product of the patches [B, h, w, C k k] with Wᵀ [C k k, O]. ONNX Runtime runs an integer Conv only when its
-output is quantized too, which in a transformer would be the residual stream; an integer MatMul needs no such
-thing. The patches are cut from the codes, before DequantizeLinear, so that it moves bytes.
+is the product of the patches [B, h, w, C k k] with Wᵀ [C k k, O]. ONNX Runtime runs an integer Conv only when
+its output is quantized too, which in a transformer would be the residual stream; an integer MatMul needs no
+such thing. The patches are cut from the codes, before DequantizeLinear, so that it moves bytes.
 """
 
 import numpy as np
 import onnx_ir as ir
 
 from export.passes.base import PassNote
-from export.passes.values import array_of, int_attribute, is_initializer, only_reader, put_initializer, tidy
+from export.passes.values import (
+    array_of,
+    int_attribute,
+    is_initializer,
+    only_reader,
+    put_initializer,
+    replace_value,
+    tidy,
+)
 from quant.errors import InternalError
 
 __all__ = ["PatchesToMatMul"]
@@ -30,6 +38,7 @@ class PatchesToMatMul:
     def run(self, model: ir.Model) -> list[PassNote]:
         """Rewrite every quantized patch convolution."""
         notes = []
+        self._outputs = [output.name for output in model.graph.outputs]
         for node in list(model.graph):
             if node.op_type == "Conv" and _is_patch(node):
                 reason = _decline(node) or _rewrite(model, node)
@@ -40,9 +49,9 @@ class PatchesToMatMul:
 
     def ensures(self, model: ir.Model) -> None:
         """The graph's outputs kept their names."""
-        for output in model.graph.outputs:
-            if output.producer() is None:
-                raise InternalError(f"output '{output.name}' lost its producer")
+        found = [output.name for output in model.graph.outputs]
+        if found != self._outputs:
+            raise InternalError(f"the outputs were {self._outputs} and are {found}")
 
 
 def _is_patch(conv: ir.Node) -> bool:
@@ -89,7 +98,10 @@ def _rewrite(model: ir.Model, conv: ir.Node) -> str | None:
     codes, scale = array_of(weight.inputs[0]), array_of(weight.inputs[1])
     assert codes is not None
     assert scale is not None
-    _, channels, height, width = (d if isinstance(d, int) else -1 for d in conv.inputs[0].shape)  # type: ignore[union-attr]
+    batch, channels, height, width = conv.inputs[0].shape  # type: ignore[union-attr, misc]
+    assert isinstance(channels, int)
+    assert isinstance(height, int)
+    assert isinstance(width, int)
     outputs, _, kh, kw = codes.shape
     rows, columns = height // kh, width // kw
     if rows * kh != height or columns * kw != width:
@@ -98,9 +110,9 @@ def _rewrite(model: ir.Model, conv: ir.Node) -> str | None:
     made: list[ir.Node] = []
 
     def call(
-        op_type: str, inputs: list[ir.Value | None], shape: list[int | str], **attributes: object
+        op_type: str, inputs: list[ir.Value | None], shape: list[int | ir.SymbolicDim], **attributes: object
     ) -> ir.Value:
-        node = ir.node(op_type, inputs, attributes or None, name=f"{stem}_patches/{op_type}_{len(made)}")  # type: ignore[arg-type]
+        node = ir.node(op_type, inputs, attributes or None, name=f"{stem}_patches_{op_type}_{len(made)}")  # type: ignore[arg-type]
         value = node.outputs[0]
         value.name = f"{stem}_patches_{len(made)}"
         first = inputs[0]
@@ -119,31 +131,31 @@ def _rewrite(model: ir.Model, conv: ir.Node) -> str | None:
     cut = call(
         "Reshape",
         [quantized, dims([-1, channels, rows, kh, columns, kw])],
-        ["batch", channels, rows, kh, columns, kw],
+        [batch, channels, rows, kh, columns, kw],
     )
-    turned = call("Transpose", [cut], ["batch", rows, columns, channels, kh, kw], perm=[0, 2, 4, 1, 3, 5])
-    patches = call("Reshape", [turned, dims([-1, rows, columns, depth])], ["batch", rows, columns, depth])
-    floats = call("DequantizeLinear", [patches, *data.inputs[1:]], ["batch", rows, columns, depth])
+    turned = call("Transpose", [cut], [batch, rows, columns, channels, kh, kw], perm=[0, 2, 4, 1, 3, 5])
+    patches = call("Reshape", [turned, dims([-1, rows, columns, depth])], [batch, rows, columns, depth])
+    floats = call("DequantizeLinear", [patches, *data.inputs[1:]], [batch, rows, columns, depth])
     floats.type = ir.TensorType(ir.DataType.FLOAT)
     name = str(weight.inputs[0].name)  # type: ignore[union-attr]
     flat = put_initializer(model, f"{name}.patches", codes.reshape(outputs, depth).T)
     axis = {"axis": 1} if scale.ndim else {}
     kernel = call("DequantizeLinear", [flat, *weight.inputs[1:]], [depth, outputs], **axis)
     kernel.type = ir.TensorType(ir.DataType.FLOAT)
-    result = call("MatMul", [floats, kernel], ["batch", rows, columns, outputs])
+    result = call("MatMul", [floats, kernel], [batch, rows, columns, outputs])
     if len(conv.inputs) > 2 and conv.inputs[2] is not None:
-        result = call("Add", [result, conv.inputs[2]], ["batch", rows, columns, outputs])
+        result = call("Add", [result, conv.inputs[2]], [batch, rows, columns, outputs])
     tail = _channels_last_reader(conv)
     if tail is None:  # whatever follows wants [B, O, h, w]
-        result = call("Transpose", [result], ["batch", outputs, rows, columns], perm=[0, 3, 1, 2])
+        result = call("Transpose", [result], [batch, outputs, rows, columns], perm=[0, 3, 1, 2])
         replaced = conv.outputs[0]
     else:
         replaced = tail.outputs[0]
         if len(tail.attributes["perm"].as_ints()) == 3:  # tokens [B, h w, O]
             shape = dims([-1, rows * columns, outputs])
-            result = call("Reshape", [result, shape], ["batch", rows * columns, outputs])
+            result = call("Reshape", [result, shape], [batch, rows * columns, outputs])
     model.graph.insert_after(conv, made)
-    ir.convenience.replace_all_uses_with(replaced, result, replace_graph_outputs=True)
+    replace_value(replaced, result)
     return None
 
 
@@ -152,7 +164,10 @@ def _channels_last_reader(conv: ir.Node) -> ir.Node | None:
     reader = only_reader(conv.outputs[0])
     if reader is not None and reader.op_type in ("Reshape", "Flatten"):
         shape = reader.outputs[0].shape
-        if shape is None or len(shape) != 3 or list(shape)[1] != list(conv.outputs[0].shape or [0, 0])[1]:
+        of_conv = conv.outputs[0].shape
+        if shape is None or of_conv is None or len(shape) != 3:
+            return None
+        if list(shape)[1] != of_conv[1] or list(shape)[2] != of_conv[2] * of_conv[3]:
             return None
         reader = only_reader(reader.outputs[0])
     if reader is None or reader.op_type != "Transpose" or "perm" not in reader.attributes:

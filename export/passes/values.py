@@ -4,7 +4,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-__all__ = ["array_of", "int_attribute", "is_initializer", "only_reader", "put_initializer", "tidy"]
+__all__ = [
+    "array_of",
+    "int_attribute",
+    "is_initializer",
+    "only_reader",
+    "put_initializer",
+    "replace_value",
+    "tidy",
+]
 
 
 def is_initializer(value: ir.Value | None) -> bool:
@@ -23,15 +31,12 @@ def array_of(value: ir.Value | None) -> NDArray[np.generic] | None:
 def put_initializer(model: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:
     """Store ``array`` under ``name``, replacing what readers of an initializer of that name see."""
     tensor = ir.tensor(np.asarray(array, order="C"), name=name)
-    value = model.graph.initializers.get(name)
-    if value is None:
-        value = ir.Value(name=name)
-        value.const_value = tensor
-        value.shape, value.type = tensor.shape, ir.TensorType(tensor.dtype)
+    known = model.graph.initializers.get(name)
+    value = ir.Value(name=name) if known is None else known
+    value.const_value = tensor
+    value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
+    if known is None:
         model.graph.register_initializer(value)
-    else:
-        value.const_value = tensor
-        value.shape, value.type = tensor.shape, ir.TensorType(tensor.dtype)
     return value
 
 
@@ -41,6 +46,15 @@ def only_reader(value: ir.Value) -> ir.Node | None:
     if len(users) != 1 or value.is_graph_output():
         return None
     return next(iter(users)).node
+
+
+def replace_value(old: ir.Value, new: ir.Value) -> None:
+    """Let everything that reads ``old`` read ``new``; an output of the graph keeps its name."""
+    name, is_output = old.name, old.is_graph_output()
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    if is_output:
+        old.name = f"{name}.replaced"
+        new.name = name
 
 
 def int_attribute(node: ir.Node, name: str, default: int) -> int:

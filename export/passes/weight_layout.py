@@ -1,13 +1,21 @@
-"""Store integer weights in the layout that their reader wants: no Transpose behind a weight's DequantizeLinear.
+"""Store integer weights as their reader wants them: no Transpose behind a weight's DequantizeLinear.
 
-DQ(W[O, I], axis 0) → Transpose → MatMul  becomes  DQ(Wᵀ[I, O], axis 1) → MatMul. The codes and scales are the same.
+DQ(W[O, I], axis 0) → Transpose → MatMul  becomes  DQ(Wᵀ[I, O], axis 1) → MatMul, with the same codes and
+scales.
 """
 
-import numpy as np
 import onnx_ir as ir
 
 from export.passes.base import PassNote
-from export.passes.values import array_of, int_attribute, is_initializer, only_reader, put_initializer, tidy
+from export.passes.values import (
+    array_of,
+    int_attribute,
+    is_initializer,
+    only_reader,
+    put_initializer,
+    replace_value,
+    tidy,
+)
 from quant.errors import InternalError
 
 __all__ = ["TransposeWeights"]
@@ -25,10 +33,8 @@ class TransposeWeights:
         """Fold every Transpose that is the only reader of a constant DequantizeLinear."""
         notes = []
         for node in list(model.graph):
-            if node.op_type != "DequantizeLinear" or not is_initializer(node.inputs[0]):
-                continue
-            reader = only_reader(node.outputs[0])
-            if reader is None or reader.op_type != "Transpose":
+            reader = _transpose_behind(node)
+            if reader is None:
                 continue
             codes, scale = array_of(node.inputs[0]), array_of(node.inputs[1])
             assert codes is not None
@@ -36,20 +42,28 @@ class TransposeWeights:
             order = reader.attributes["perm"].as_ints() if "perm" in reader.attributes else None
             permutation = list(order) if order is not None else list(range(codes.ndim))[::-1]
             name = str(node.inputs[0].name)  # type: ignore[union-attr]
-            put_initializer(model, name, codes.transpose(permutation))
+            stored = codes.transpose(permutation)
+            put_initializer(model, name, stored)
             if scale.ndim:
                 axis = permutation.index(int_attribute(node, "axis", 1) % codes.ndim)
                 node.attributes["axis"] = ir.AttrInt64("axis", axis)
             node.outputs[0].shape = reader.outputs[0].shape
-            ir.convenience.replace_all_uses_with(reader.outputs[0], node.outputs[0])
-            notes.append(PassNote(self.name, name, True, f"stored as {list(np.shape(codes.T))}"))
+            replace_value(reader.outputs[0], node.outputs[0])
+            notes.append(PassNote(self.name, name, True, f"stored as {list(stored.shape)}"))
         tidy(model)
         return notes
 
     def ensures(self, model: ir.Model) -> None:
-        """No constant DequantizeLinear has a Transpose as its only reader."""
+        """No DequantizeLinear with codes of its own has a Transpose as its only reader."""
         for node in model.graph:
-            if node.op_type == "DequantizeLinear" and is_initializer(node.inputs[0]):
-                reader = only_reader(node.outputs[0])
-                if reader is not None and reader.op_type == "Transpose":
-                    raise InternalError(f"'{node.name}' is still followed by a Transpose")
+            if _transpose_behind(node) is not None:
+                raise InternalError(f"'{node.name}' is still followed by a Transpose")
+
+
+def _transpose_behind(node: ir.Node) -> ir.Node | None:
+    """The Transpose that alone reads a weight's DequantizeLinear, which alone reads its codes."""
+    codes = node.inputs[0] if node.op_type == "DequantizeLinear" else None
+    if codes is None or not is_initializer(codes) or only_reader(codes) is None:
+        return None
+    reader = only_reader(node.outputs[0])
+    return reader if reader is not None and reader.op_type == "Transpose" else None
