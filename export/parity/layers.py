@@ -23,6 +23,9 @@ from quant.watch import watch
 
 __all__ = ["TorchLayer", "compare_layers", "torch_layers"]
 
+_FARTHEST = 2.0**31
+"""Distance in codes that stands for infinity and NaN."""
+
 
 @dataclass(frozen=True, eq=False)
 class TorchLayer:
@@ -110,7 +113,7 @@ def compare_layers(
         result = np.moveaxis(layer.result, 1, -1) if end.patches else layer.result
         got = outputs[end.result].astype(np.float64).reshape(result.shape)
         in_codes = np.abs(own[end.codes].astype(np.int64) - codes[end.codes])
-        out_codes = np.abs(result - got) / layer.step
+        out_codes = np.nan_to_num(np.abs(result - got) / layer.step, nan=np.inf).clip(max=_FARTHEST)
         compared.append(
             LayerParity(
                 layer=layer.weight.layer,

@@ -147,7 +147,7 @@ class ParityReport:
                 f"(allowed: {fault.limits.share:.1%}, by {fault.limits.distance})"
             )
         for mode in self.end_to_end:
-            if mode.parity_db < self.floor_db(mode):
+            if not mode.parity_db >= self.floor_db(mode):  # NaN fails
                 return (
                     f"the exported model (optimizations {mode.mode}) agrees with the fake-quant model to "
                     f"only {mode.parity_db:.1f} dB; required: {self.floor_db(mode):.1f} dB"
