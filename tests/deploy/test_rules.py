@@ -28,6 +28,7 @@ def small_model(
     act_scales: int = 1,
     scale: type[np.generic] = np.float32,
     scale_input: bool = False,
+    weight_zero: bool = True,
     float_reader: bool = False,
     out_readers: int = 1,
     between: str = "",
@@ -75,7 +76,10 @@ def small_model(
             info = np.iinfo(weight)
             stored[f"{w}_i"] = rng.integers(info.min // 2, info.max // 2, w_shape).astype(weight)
             stored[f"{w}_s"], stored[f"{w}_z"] = np.asarray(0.01, scale), np.zeros((), weight)
-            w = node("DequantizeLinear", [f"{w}_i", f"{w}_s", f"{w}_z"], f"{w}_dq")
+            if not weight_zero:
+                del stored[f"{w}_z"]
+            ins = [f"{w}_i", f"{w}_s", *([f"{w}_z"] if weight_zero else [])]
+            w = node("DequantizeLinear", ins, f"{w}_dq")
         ins = [source, w]
         b = ""
         if bias == "float":
@@ -123,6 +127,11 @@ CASES = {
     "scale-type": (X86, {"scale": np.float16}, {}),
     "element-type": (X86, {"act": np.uint16}, {}),
     "signed-activation-unsigned-weight": (ARM, {"act": np.int8, "weight": np.uint8}, {"act": np.int8}),
+    "gemm-weight-without-zero-point": (
+        X86,
+        {"op": "Gemm", "bias": "int32", "weight_zero": False},
+        {"op": "Gemm", "bias": "int32"},
+    ),
     "per-channel-activation": (X86, {"op": "Gemm", "act_scales": K}, {"op": "Gemm"}),
     "conv-without-output-q": (X86, CONV, {**CONV, "out": np.uint8}),
     "clip-not-absorbed": (
@@ -179,6 +188,8 @@ def test_a_model_that_loads_but_cannot_run_is_unsupported_with_its_path(
     "options",
     [
         {"bias": "float"},
+        {"weight_zero": False},
+        {**CONV, "weight_zero": False, "out": np.uint8},
         {"op": "Gemm", "bias": "float", "out": np.uint8},
         {"act": np.uint8, "readers": 3},
         {**CONV, "bias": "float", "out": np.uint8},

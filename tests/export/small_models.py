@@ -41,7 +41,7 @@ def calibrated_of(
     size = 2 if dynamic else 1
     graph = capture(model.eval(), images[:size], dynamic)
     recipe = recipe or load_recipe("int8")
-    return graph, calibrate(graph, recipe, lambda n: iter(images[:n].split(8 if dynamic else 1)))
+    return graph, calibrate(graph, recipe, lambda n: torch.split(images[:n], 8 if dynamic else 1))
 
 
 def simple_recipe(**changes: Any) -> Recipe:
@@ -92,7 +92,8 @@ class SmallCnn(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(self.stem(x)).relu()
-        return self.fc(x.mean((2, 3)))
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits
 
 
 def small_cnn() -> nn.Module:

@@ -54,7 +54,7 @@ def test_an_architecture_reaches_every_target(name: str, tmp_path: Path) -> None
     graph = capture(model, images[:2])
     with torch.no_grad():  # float32 summation order
         torch.testing.assert_close(graph(images), model(images), rtol=0, atol=1e-4)
-    calibrated = calibrate(graph, load_recipe("int8"), lambda n: iter(images[:n].split(8)))
+    calibrated = calibrate(graph, load_recipe("int8"), lambda n: torch.split(images[:n], 8))
     qdq = tmp_path / "qdq.onnx"
     settings = ExportSettings(parity_images=16)
     note = export_qdq(calibrated, images[:2], qdq, settings, {}).simplify

@@ -129,7 +129,8 @@ def test_an_operator_without_onnx_form_is_named(tmp_path: Path) -> None:
             self.fc = nn.Linear(4, 4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.special.bessel_j0(self.fc(x))
+            y: torch.Tensor = torch.special.bessel_j0(self.fc(x))
+            return y
 
     images = images_of(4, 4)
     graph, calibrated = calibrated_of(Odd(), images, simple_recipe())

@@ -88,7 +88,7 @@ def apart() -> ModelProto:
         )
     )
     model.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "axis"))
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(1e-5).reshape(()), "eps"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1e-5, np.float32), "eps"))
     return model
 
 

@@ -69,7 +69,8 @@ class Linears(nn.Module):
         self.second.weight.data = -self.first.weight.data
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.second(self.first(x).clamp(-1, 1))
+        y: torch.Tensor = self.second(self.first(x).clamp(-1, 1))
+        return y
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,8 @@ def test_formats_without_a_qdq_form_are_refused_by_name(
             self.fc = nn.Linear(8, 4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.fc(x)
+            y: torch.Tensor = self.fc(x)
+            return y
 
     images = images_of(8, 8).abs()
     _, calibrated = calibrated_of(Head(), images, simple_recipe(**changes))

@@ -84,6 +84,18 @@ def _sign(site: Site) -> tuple[str, str] | None:
     return "the activation is int8 and the weight uint8", "use an int8 weight, or a uint8 activation"
 
 
+@rule("gemm-weight-without-zero-point")
+def _weight_zero_point(site: Site) -> tuple[str, str] | None:
+    node = site.weight.dequantize if site.weight is not None else None
+    becomes_gemm = "Gemm" in (site.node.op_type, site.executed.op_type)
+    if node is None or not becomes_gemm or (len(node.input) > 2 and node.input[2]):
+        return None
+    return (
+        f"the weight's {node.name!r} names no zero point; QGemm is matched only where it does",
+        "give it an initializer of zeros as its third input (the same numbers)",
+    )
+
+
 @rule("per-channel-activation")
 def _per_channel_activation(site: Site) -> tuple[str, str] | None:
     for operand in site.activations:

@@ -138,7 +138,8 @@ class Saturating(nn.Module):
         self.calm.weight.data = self.calm.weight.data.abs() * signs
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.loud(self.calm(x).abs() + 5)
+        y: Tensor = self.loud(self.calm(x).abs() + 5)
+        return y
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="u8 × s8 saturates on x86 only")
@@ -160,7 +161,8 @@ class Twice(nn.Module):
         self.fc = nn.Linear(24, 24)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(3 * self.fc(x).relu())
+        y: Tensor = self.fc(3 * self.fc(x).relu())
+        return y
 
 
 def test_a_layer_called_twice_is_compared_twice(tmp_path: Path) -> None:

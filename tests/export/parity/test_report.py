@@ -1,6 +1,7 @@
 """What the figures of the parity check mean."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def report(parity: float, quantization: float = 30.0, floor: float = 60.0) -> Pa
         ({"output_differ": 0.002, "output_most": 1, "limits": replace(LIMITS, share=0.003)}, True),
     ],
 )
-def test_limits_of_a_layer(change: dict[str, float], ok: bool) -> None:
+def test_limits_of_a_layer(change: dict[str, Any], ok: bool) -> None:
     layer = replace(GOOD, **change)
     assert layer.ok == ok
     whole = replace(report(50.0), layers=[GOOD, replace(layer, layer="bad")])

@@ -57,7 +57,8 @@ def test_a_dropped_pair_at_the_end_keeps_the_outputs_name(tmp_path: Path) -> Non
             self.conv = nn.Conv2d(3, 4, 3, padding=1)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.conv(x)
+            y: torch.Tensor = self.conv(x)
+            return y
 
     images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     _, calibrated = calibrated_of(Ends(), images, simple_recipe())

@@ -153,7 +153,7 @@ def test_layers_that_share_a_bias_get_one_each() -> None:
 def test_float16_covers_everything_but_inputs_and_outputs() -> None:
     given = layer("t = Transpose<perm=[1, 0]>(w) m = MatMul(d, t) a = Add(m, b) y = Softmax(a)")
     given.graph.initializer[[i.name for i in given.graph.initializer].index("z")].CopyFrom(
-        numpy_helper.from_array(np.int8(0), "z")
+        numpy_helper.from_array(np.array(0, np.int8), "z")
     )
     given = onnx.shape_inference.infer_shapes(onnx.ModelProto.FromString(given.SerializeToString()))
     del given.graph.value_info[:]
