@@ -1,0 +1,157 @@
+"""The verbs, used as a person uses them, on a model of two linear layers."""
+
+import json
+import sys
+from importlib.metadata import version
+
+import onnx
+from typer.testing import Result
+
+from benchmarks.results import load_summary
+from tests.octavo.project import Project, call, check_refused
+
+
+def test_a_run_leaves_every_promised_file(finished: tuple[Project, Result]) -> None:
+    project, result = finished
+    variant = ["audit.json", "lowering.json", "model.onnx", "parity.json"]
+    assert project.left() == sorted(
+        ["fp32/model.onnx", "int8/calibration.safetensors", "int8/qdq.onnx"]
+        + [f"int8-ort-x86/{name}" for name in variant]
+        + [f"int8-tensorrt/{name}" for name in variant[1:]]
+        + ["report.html", "report.md", "summary.json"]
+    )
+    summary = load_summary(project.out / "summary.json")
+    fp32, x86, tensorrt = summary.variants
+    assert [v.name for v in summary.variants] == ["fp32", "int8-ort-x86", "int8-tensorrt"]
+    assert all((project.out / v.file).stat().st_size == v.size_bytes for v in summary.variants)
+    assert fp32.accuracy is not None
+    assert fp32.accuracy.n == 12
+    assert x86.audit is not None
+    assert x86.audit["model"] == "int8-ort-x86/model.onnx"
+    assert x86.parity is not None
+    assert tensorrt.accuracy is None
+    assert tensorrt.note == "exported and checked; not run here"
+    assert summary.settings["calibration_batch"] == 16
+    assert "Top-1 accuracy" in result.stdout
+
+
+def test_the_models_say_where_they_come_from(finished: tuple[Project, Result]) -> None:
+    project, _ = finished
+    model = onnx.load(project.out / "int8-ort-x86" / "model.onnx")
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    assert about["octavo.model"] == "octavo_test_models:Two"
+    assert about["octavo.num_classes"] == "3"
+    assert json.loads(about["octavo.preprocessing"])["input_size"] == [3, 8, 8]
+    assert json.loads(about["octavo.recipe"])["name"] == "int8"
+    assert json.loads(about["octavo.versions"])["torch"] == version("torch")
+    assert about["octavo.target"] == "ort-x86"
+
+
+def test_a_second_run_skips_everything_and_changes_nothing(finished: tuple[Project, Result]) -> None:
+    project, first = finished
+    before = {
+        name: (project.out / name).stat().st_mtime_ns for name in project.left() if "report" not in name
+    }
+    again = project.run()
+    assert again.exit_code == 0
+    steps = first.stderr.splitlines()
+    assert again.stderr.count("nothing has changed, skipped") == 7
+    assert "skipped" not in "".join(steps)
+    assert before == {name: (project.out / name).stat().st_mtime_ns for name in before}
+
+
+def test_single_verbs_make_the_same_models_byte_for_byte(finished: tuple[Project, Result]) -> None:
+    project, _ = finished
+    out = project.folder / "verbs"
+    assert call("quantize", project.config, "--out", out).exit_code == 0
+    for verb in ("export", "lower"):  # each reads back what the one before left
+        result = call(verb, out)
+        assert result.exit_code == 0, result.output
+    for name in ("fp32/model.onnx", "int8/qdq.onnx", "int8-ort-x86/model.onnx", "int8-tensorrt/model.onnx"):
+        assert (out / name).read_bytes() == (project.out / name).read_bytes(), name
+
+
+def test_the_copied_configuration_makes_the_same_run(finished: tuple[Project, Result]) -> None:
+    project, _ = finished
+    again = call("run", project.out / "config.yaml", "--out", project.out)
+    assert again.exit_code == 0
+    assert again.stderr.count("nothing has changed, skipped") == 7
+
+
+def test_bench_prints_json_and_nothing_else(finished: tuple[Project, Result]) -> None:
+    project, _ = finished
+    result = call("bench", project.out, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["variants"][0]["name"] == "fp32"
+
+
+def test_bench_measures_again_when_forced(finished: tuple[Project, Result]) -> None:
+    project, _ = finished
+    before = load_summary(project.out / "summary.json").created
+    assert call("bench", project.out, "--force").exit_code == 0
+    assert load_summary(project.out / "summary.json").created > before
+
+
+def test_audit_prints_json_or_a_table(finished: tuple[Project, Result]) -> None:
+    project, _ = finished
+    model = project.out / "int8-ort-x86" / "model.onnx"
+    found = call("audit", model, "--target", "ort-x86", "--json")
+    assert {m["module"] for m in json.loads(found.stdout)["multiplications"]} == {"first", "second"}
+    assert found.stderr == ""
+    assert "of the linear and convolution MACs" in call("audit", model).stdout
+
+
+def test_report_is_drawn_again(finished: tuple[Project, Result]) -> None:
+    project, _ = finished
+    (project.out / "report.html").unlink()
+    assert call("report", project.out).exit_code == 0
+    assert "INT8 (ort-x86)" in (project.out / "report.md").read_text()
+    assert (project.out / "report.html").read_text().startswith("<!")
+
+
+def test_a_changed_setting_does_only_what_depends_on_it(finished: tuple[Project, Result]) -> None:
+    project, _ = finished
+    project.change("bench", calls=4)
+    again = project.run()
+    assert again.stderr.count("nothing has changed, skipped") == 6
+    assert "\nbench\n" in again.stderr
+
+
+def test_an_edited_model_is_quantized_again(project: Project) -> None:
+    assert call("quantize", project.config, "--out", project.out).exit_code == 0
+    code = project.folder / "octavo_test_models.py"
+    code.write_text(code.read_text().replace("nn.GELU()", "nn.SiLU()"))
+    sys.modules.pop("octavo_test_models")
+    again = call("quantize", project.config, "--out", project.out)
+    assert again.exit_code == 0
+    assert "skipped" not in again.stderr
+    # What was exported before the edit cannot be mixed with it.
+    code.write_text(code.read_text().replace("nn.SiLU()", "nn.ReLU()"))
+    sys.modules.pop("octavo_test_models")
+    check_refused(call("export", project.out), "another model", "quantize again")
+
+
+def test_a_changed_file_is_made_again(finished: tuple[Project, Result]) -> None:
+    project, _ = finished
+    model = project.out / "int8-ort-x86" / "model.onnx"
+    whole = model.read_bytes()
+    model.write_bytes(whole[:100])
+    check_refused(call("bench", project.out), "'lower int8-ort-x86' is not done", "octavo lower")
+    assert call("lower", project.out).exit_code == 0
+    assert model.read_bytes() == whole
+
+
+def test_a_fixed_batch_goes_through_the_whole_line(project: Project) -> None:
+    project.change("export", dynamic_batch=False)
+    project.change("bench", batch_sizes=[1, 4])
+    result = project.run()
+    assert result.exit_code == 0, result.output
+    (batch, *_) = (
+        onnx.load(project.out / "int8-ort-x86" / "model.onnx").graph.input[0].type.tensor_type.shape.dim
+    )
+    assert batch.dim_value == 1
+    fp32, x86, _ = load_summary(project.out / "summary.json").variants
+    assert fp32.latency is not None
+    assert [entry.batch for entry in fp32.latency] == [1]
+    assert x86.accuracy is not None
+    assert x86.accuracy.n == 12
