@@ -82,8 +82,9 @@ def lower(
     except Exception as error:
         raise BadInput(f"{qdq} is not a readable ONNX file: {error}") from error
     encoding = target.encoding(saturation_guard)
+    guarded = encoding.guard is not WeightGuard.NONE
     unguarded = freeze(calibrated, replace(encoding, guard=WeightGuard.NONE))
-    frozen = freeze(calibrated, encoding)
+    frozen = freeze(calibrated, encoding) if guarded else unguarded
     encodings = set_encodings(calibrated, frozen)
     notes = run_passes(model, [encodings, *_passes(target)])
     model.metadata_props.update(metadata)

@@ -15,7 +15,7 @@ from export.parity.report import LIMITS, EndToEnd, LayerParity, ParityReport
 from export.settings import ExportSettings
 from export.targets import Target
 from quant.calibrate import CalibratedGraph
-from quant.encoding import freeze
+from quant.encoding import set_quantizing
 from quant.errors import Unsupported
 from quant.fake_quantize import FakeQuantize, FakeQuantState
 
@@ -43,7 +43,7 @@ def check_parity(
     optimizations off, where the Q/DQ operators are computed as the ONNX specification defines them.
 
     Args:
-        calibrated: the fake-quant graph, quantizing in the target's formats since lowering.
+        calibrated: the fake-quant graph; it is left quantizing in the target's formats.
         report: what lowering returned.
         float_graph: the captured float graph.
         model: the lowered file.
@@ -54,7 +54,10 @@ def check_parity(
     Raises:
         Unsupported: the models differ more than allowed; the message names the first layer.
     """
-    freeze(calibrated, target.encoding(_guard_word(report)))
+    for site in calibrated.sites:
+        if site.name in report.frozen:
+            site.quantizer.set_qparams(report.frozen[site.name])
+    set_quantizing(calibrated, report.frozen)
     proto = onnx.load(model)
     modes = [Optimization.OFF, *([Optimization.ALL] if target.runs_here else [])]
     size = _fixed_batch(proto) or BATCH
@@ -110,10 +113,6 @@ def _nudged(calibrated: CalibratedGraph, images: Tensor, size: int, half: bool) 
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _guard_word(report: LoweringReport) -> str:
-    return {"none": "off", "pairs": "on"}.get(report.guard, report.guard)
 
 
 def _advice(report: LoweringReport) -> str:

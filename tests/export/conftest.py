@@ -4,10 +4,17 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
+import torch
 
 from export.onnx_export import export_qdq
 from export.settings import ExportSettings
 from tests.export.small_models import Served, calibrated_of, images_of, small_cnn, tiny_vit
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread(few_threads: None) -> None:  # noqa: ARG001  (ours comes after it)
+    """These models are too small to share out: two threads would mostly wait for each other."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
