@@ -1,5 +1,6 @@
 """A patch convolution as a matrix product: the same numbers, in every surrounding."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import numpy_helper, parser
 
 from export.passes.base import PassNote, run_passes
 from export.passes.patches import PatchesToMatMul
-from tests.export.small_models import run
+from tests.export.small_models import executed, run
 
 TAILS = {
     "itself": ("", "y = Identity(c)"),
@@ -125,8 +126,7 @@ def test_any_size_of_patch(options: dict[str, Any]) -> None:
     assert_equal(model(**options), "MatMul")
 
 
-def test_the_patches_are_cut_from_codes_and_run_in_integers(tmp_path: Any) -> None:
-    from tests.export.small_models import executed
+def test_the_patches_are_cut_from_codes_and_run_in_integers(tmp_path: Path) -> None:
 
     after = assert_equal(model(kernel=(4, 4)), "MatMul")
     order = [n.op_type for n in after.graph.node]
