@@ -1,6 +1,7 @@
 """The fake-quant layer, the same for weights and activations."""
 
 from enum import Enum
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -147,8 +148,8 @@ class FakeQuantize(nn.Module):
             self.channels.update(x)
             if self.ignored and self.spec.granularity == "per_tensor":
                 axis = self.channels.spec.axis
-                kept = [c for c in range(x.shape[axis]) if c not in self.ignored]
-                x = x.index_select(axis, torch.tensor(kept, device=x.device))
+                ends = pairwise([-1, *sorted(self.ignored), x.shape[axis]])
+                x = torch.cat([x.narrow(axis, a + 1, b - a - 1) for a, b in ends], dim=axis)
         self.observer.update(x)
 
     def extra_repr(self) -> str:
