@@ -1,12 +1,12 @@
 """Write an ONNX file: checked, reproducible, whole or not at all."""
 
-import os
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
 from quant.errors import InternalError
+from quant.files import replace_bytes
 
 __all__ = ["check_model", "write_model"]
 
@@ -35,9 +35,4 @@ def write_model(model: ir.Model, path: Path) -> None:
     model.producer_name, model.producer_version = "octavo", None
     proto = ir.to_proto(model)
     check_model(proto, str(path.name))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(proto.SerializeToString(deterministic=True))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_bytes(path, proto.SerializeToString(deterministic=True))

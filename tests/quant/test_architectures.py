@@ -3,6 +3,7 @@
 DeiT without distillation is the same network as ViT.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,6 +17,7 @@ from quant.calibrate import CalibratedGraph, calibrate
 from quant.encoding import Encoding, WeightGuard, freeze
 from quant.graph import capture, layer_name
 from quant.graph.nodes import is_call
+from quant.placement import place_fake_quant
 from quant.recipe import load_recipe
 
 aten = torch.ops.aten
@@ -116,14 +118,23 @@ def test_the_default_recipe_leaves_a_transformers_stream_float(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050"])
-def test_a_cnns_shortcuts_are_quantized_on_both_sides(name):
-    served = serve(name)
-    quantized = {site.node for site in served.calibrated.sites}
-    adds = [n for n in served.calibrated.graph.graph.nodes if is_call(n, aten.add.Tensor)]
+@pytest.mark.parametrize("named", [False, True], ids=["default", "with conv_add"])
+def test_a_cnns_shortcuts_are_quantized_only_where_the_recipe_names_them(name, named):
+    recipe = load_recipe("int8")
+    if named:
+        recipe = recipe.model_copy(update={"roles": {**recipe.roles, "conv_add.input": "feature_map"}})
+    graph = copy.deepcopy(serve(name).graph)
+    quantized = {site.node for site in place_fake_quant(graph, recipe)}
+    adds = [n for n in graph.graph.nodes if is_call(n, aten.add.Tensor)]
     shortcuts = [n for n in adds if all(isinstance(a, fx.Node) for a in n.args[:2])]
+
     assert shortcuts
-    for node in shortcuts:
-        assert set(node.args[:2]) <= quantized
+    if named:
+        assert all(set(node.args[:2]) <= quantized for node in shortcuts)
+    else:  # a convolution's output always is; a sum that comes back as the next shortcut never
+        assert not any(
+            is_call(s.args[0], aten.add.Tensor) and s in quantized for n in shortcuts for s in n.args
+        )
 
 
 def test_the_methods_keep_the_float_output(served):
