@@ -10,7 +10,7 @@ from benchmarks.results import Summary, Variant, load_summary
 from benchmarks.stages import STAGES, do_stage
 from deploy.pipeline.config import BenchConfig, RunConfig
 from deploy.pipeline.line import Line
-from export.parity.report import ABOVE_QUANTIZATION_DB
+from export.parity.report import ABOVE_QUANTIZATION_DB, LIMITS
 from quant.data.config import SourceConfig
 from quant.models.config import ModelConfig
 
@@ -122,7 +122,10 @@ def vit_bars(folder: Path) -> list[Bar]:
             100 * max(layers["input_codes_differ_max"], layers["output_codes_differ_max"]),
             " %",
             digits=4,
-            remark=f"worst of {layers['compared']} layers, optimizations off and all",
+            remark=(
+                f"worst of {layers['compared']} layers, optimizations off and all; outputs within "
+                f"{LIMITS.equal:g} code count as equal"
+            ),
         ),
         Bar(
             "… by how much",
