@@ -16,7 +16,7 @@ def fake_quantize(x: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
     """The values of ``x`` after quantizing and dequantizing, with the straight-through gradient.
 
     ``uniform`` is exactly ``torch.fake_quantize_per_tensor_affine`` or ``..._per_channel_affine`` (groups
-    are channels of the reshaped tensor); ``log2`` see :func:`quantize_codes`. The result equals
+    are channels of the reshaped tensor); for the other schemes see :func:`quantize_codes`. The result equals
     ``dequantize(quantize_codes(x, qparams), qparams)``. The gradient is 1 where the code is not clipped and 0
     elsewhere.
 
@@ -33,8 +33,8 @@ def fake_quantize(x: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
     """
     _check_layout(x, qparams, name)
     scale, zero_point, qmin, qmax = qparams.scale, qparams.zero_point, qparams.qmin, qparams.qmax
-    if qparams.scheme == "log2":
-        result: Tensor = _Log2.apply(x, qparams)
+    if qparams.scheme != "uniform":
+        result: Tensor = _StraightThrough.apply(x, qparams)
         return result
     if scale.ndim == 0:
         return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, qmin, qmax)
@@ -59,6 +59,8 @@ def quantize_codes(x: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
     - log2: ``clamp(round(-log2(x / scale)), 0, qmax)``. Zero (and anything below) takes the last code, so
       it comes back as ``scale * 2^-qmax``, not as zero: every code is a power of two, and the format
       has no code to spare for zero.
+    - fp8_e4m3: the bits, 0 to 255, of ``clamp(x / scale, -448, 448)`` rounded to the nearest E4M3 number,
+      ties to the even mantissa. This is ONNX QuantizeLinear to FLOAT8E4M3FN with ``saturate=1``.
 
     >>> q = QParams(torch.tensor(0.5), torch.tensor(10, dtype=torch.int32), qmin=0, qmax=255)
     >>> quantize_codes(torch.tensor([0.0, 0.25, 0.75, 1e9]), q).tolist()
@@ -78,6 +80,9 @@ def quantize_codes(x: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
     _check_layout(x, qparams, name)
     values = _grouped(x.detach().float(), qparams)
     scale = _aligned(qparams.scale, x, qparams)
+    if qparams.scheme == "fp8_e4m3":
+        number = (values / scale).clamp(qparams.qmin, qparams.qmax).to(torch.float8_e4m3fn)
+        return number.view(torch.uint8).to(torch.int32).reshape(x.shape)
     if qparams.scheme == "log2":
         codes = _log2_exponent(values, scale)
     else:
@@ -86,7 +91,7 @@ def quantize_codes(x: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
 
 
 def dequantize(codes: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
-    """``scale * (code - zero_point)``, or ``scale * 2^-code`` for log2.
+    """``scale * (code - zero_point)``; ``scale * 2^-code`` for log2; for fp8_e4m3 scale times the number.
 
     Args:
         codes: integers, of the layout ``qparams`` was made for.
@@ -103,17 +108,21 @@ def dequantize(codes: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
     values, scale = _grouped(codes, qparams), _aligned(qparams.scale, codes, qparams)
     if qparams.scheme == "log2":
         return (scale * torch.exp2(-values.float())).reshape(codes.shape)
+    if qparams.scheme == "fp8_e4m3":
+        numbers = values.to(torch.uint8).view(torch.float8_e4m3fn)
+        return (scale * numbers.float()).reshape(codes.shape)
     centred = values.to(torch.int32) - _aligned(qparams.zero_point, codes, qparams)
     return (centred.float() * scale).reshape(codes.shape)
 
 
-class _Log2(torch.autograd.Function):
-    """The log2 quantizer with the straight-through gradient."""
+class _StraightThrough(torch.autograd.Function):
+    """Quantizers that are not uniform, with the straight-through gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, qparams: QParams) -> Tensor:
-        exponent = _log2_exponent(_grouped(x, qparams), _aligned(qparams.scale, x, qparams))
-        ctx.save_for_backward(((exponent >= qparams.qmin) & (exponent <= qparams.qmax)).reshape(x.shape))
+        values, scale = _grouped(x, qparams), _aligned(qparams.scale, x, qparams)
+        position = _log2_exponent(values, scale) if qparams.scheme == "log2" else values / scale
+        ctx.save_for_backward(((position >= qparams.qmin) & (position <= qparams.qmax)).reshape(x.shape))
         return dequantize(quantize_codes(x, qparams), qparams)
 
     @staticmethod

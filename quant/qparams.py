@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from quant.errors import BadInput
-from quant.spec import QuantSpec, Scheme
+from quant.spec import FP8_LARGEST, QuantSpec, Scheme
 
 __all__ = ["MIN_SCALE", "QParams", "qparams_from_range"]
 
@@ -31,7 +31,7 @@ class QParams:
         qmax: highest code.
         axis: channel axis of one scale per channel, else None.
         group_size: length of the groups along the last axis, else None.
-        scheme: ``uniform`` or ``log2``.
+        scheme: ``uniform``, ``log2`` or ``fp8_e4m3``.
     """
 
     scale: Tensor
@@ -55,7 +55,8 @@ def qparams_from_range(low: Tensor, high: Tensor, spec: QuantSpec, name: str = "
     - affine: ``scale = (high - low) / (qmax - qmin)``, ``zero_point = clamp(round(qmin - low / scale))``
       (ONNX DynamicQuantizeLinear's formula);
     - symmetric: ``scale = max(-low, high) / (2^(bits-1) - 1)``, zero point fixed;
-    - log2: ``scale = high``, the value of code 0.
+    - log2: ``scale = high``, the value of code 0;
+    - fp8_e4m3: ``scale = max(-low, high) / 448``, zero point 0.
 
     A dead channel (range 0) still needs a scale: TensorRT refuses 0, and 0 * inf is NaN elsewhere. Every
     scale represents its zeros, so it takes the largest scale of its siblings: a tiny one would make the
@@ -91,6 +92,8 @@ def qparams_from_range(low: Tensor, high: Tensor, spec: QuantSpec, name: str = "
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
     if spec.scheme == "log2":
         extent, steps = high, 1
+    elif spec.scheme == "fp8_e4m3":
+        extent, steps = torch.maximum(-low, high), FP8_LARGEST
     elif spec.symmetric:
         extent, steps = torch.maximum(-low, high), (1 << (spec.bits - 1)) - 1
     else:

@@ -7,10 +7,14 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Granularity", "QuantSpec", "Scheme"]
+__all__ = ["FP8_LARGEST", "Granularity", "QuantSpec", "Scheme"]
 
 Granularity = Literal["per_tensor", "per_channel", "per_group"]
-Scheme = Literal["uniform", "log2"]
+Scheme = Literal["uniform", "log2", "fp8_e4m3"]
+
+FP8_LARGEST = 448
+"""The largest finite number of E4M3: 1.75 * 2^8. It has no infinity, and its codes above stand for NaN.
+(Micikevicius et al. 2022, "FP8 formats for deep learning", section 3.)"""
 
 
 class QuantSpec(BaseModel):
@@ -28,7 +32,7 @@ class QuantSpec(BaseModel):
     The defaults are those of an activation; :meth:`weight` gives those of a weight.
 
     Attributes:
-        bits: width of a code, 2 to 8.
+        bits: width of a code, 2 to 8; 8 for ``fp8_e4m3``.
         signed: codes start below zero (int8) or at zero (uint8).
         symmetric: the range is ``[-amax, amax]`` and zero has the middle code: 0 when signed, and
             ``2^(bits-1)`` when unsigned, which is the same numbers with each code shifted by a constant.
@@ -36,7 +40,9 @@ class QuantSpec(BaseModel):
         axis: the channel axis of ``per_channel``.
         group_size: length of a group, for ``per_group`` only.
         scheme: ``uniform`` is ``scale * (code - zero_point)``; ``log2`` is ``scale * 2^-code`` for values
-            >= 0 such as a softmax (unsigned; simulated only, no QDQ operator expresses it).
+            >= 0 such as a softmax (unsigned; simulated only, no QDQ operator expresses it); ``fp8_e4m3`` is
+            ``scale * c`` with c an 8-bit float of 4 exponent and 3 mantissa bits, at most 448 in magnitude
+            (signed and symmetric; ONNX type FLOAT8E4M3FN).
         observer: name of a registered observer, see :mod:`quant.observers`.
         observer_options: numbers for the observer, such as ``{"alpha": 0.9999}``.
         narrow: leave out the lowest code of a symmetric format, so that codes reach as far down as up:
@@ -74,13 +80,17 @@ class QuantSpec(BaseModel):
 
     @property
     def qmin(self) -> int:
-        """The lowest code."""
+        """The lowest code; of ``fp8_e4m3`` the lowest number, -448."""
+        if self.scheme == "fp8_e4m3":
+            return -FP8_LARGEST
         lowest = -(1 << (self.bits - 1)) if self.signed else 0
         return lowest + int(self.narrow)
 
     @property
     def qmax(self) -> int:
-        """The highest code."""
+        """The highest code; of ``fp8_e4m3`` the highest number, 448."""
+        if self.scheme == "fp8_e4m3":
+            return FP8_LARGEST
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     @property
@@ -104,4 +114,10 @@ class QuantSpec(BaseModel):
             raise ValueError(
                 "scheme 'log2' writes values >= 0: it is allowed only unsigned and not symmetric"
             )
+        if self.scheme == "fp8_e4m3" and (not (self.signed and self.symmetric) or self.bits != 8):
+            raise ValueError(
+                "scheme 'fp8_e4m3' is a signed 8-bit float: give bits: 8, signed: true and symmetric: true"
+            )
+        if self.scheme == "fp8_e4m3" and self.narrow:
+            raise ValueError("scheme 'fp8_e4m3' reaches as far down as up already: leave narrow out")
         return self

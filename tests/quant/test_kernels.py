@@ -126,6 +126,44 @@ def test_log2_gradient_passes_straight_through_unless_clipped() -> None:
     assert x.grad.tolist() == [0.0, 0.0, 1.0, 1.0, 1.0, 0.0]
 
 
+def e4m3_by_definition() -> tuple[np.ndarray, np.ndarray]:
+    """Every finite number of E4M3 and its bits: ``1.m * 2^(e - 7)``, without the leading one for e = 0."""
+    bits = np.array([b for b in range(256) if b & 127 != 127])
+    exponent, mantissa = (bits >> 3) & 15, (bits & 7) / 8
+    size = np.where(exponent > 0, (1 + mantissa) * 2.0 ** (exponent - 7), mantissa * 2.0**-6)
+    return np.where(bits & 128, -size, size), bits
+
+
+def test_fp8_rounds_to_the_nearest_number_of_e4m3_and_ties_to_even() -> None:
+    """Against a search over all its numbers in float64; 2^-7 divides exactly, so ties are true ties."""
+    numbers, bits = e4m3_by_definition()
+    half_way = (np.sort(numbers)[1:] + np.sort(numbers)[:-1]) / 2
+    scale = 2.0**-7
+    ordinary = torch.randn(20000, generator=torch.Generator().manual_seed(0)).numpy() * 100
+    beyond = np.array([448.0, 449.0, 464.0, 480.0, 1e9, -1e9, 3e38])
+    x = torch.from_numpy(np.concatenate([ordinary, numbers, half_way, beyond]).astype(np.float32)) * scale
+    q = QParams(torch.tensor(scale), torch.tensor(0, dtype=torch.int32), -448, 448, scheme="fp8_e4m3")
+    codes = quantize_codes(x, q).numpy()
+    distance = np.abs(numbers[None] - np.clip(x.double().numpy() / scale, -448, 448)[:, None])
+    nearest = distance == distance.min(axis=1, keepdims=True)
+    even = nearest & (bits % 2 == 0)[None]
+    allowed = np.where(even.any(axis=1, keepdims=True), even, nearest)
+    assert (allowed & (bits[None] == codes[:, None])).any(axis=1).all()
+    expected = numbers[allowed.argmax(axis=1)] * scale
+    np.testing.assert_array_equal(fake_quantize(x, q).numpy(), expected.astype(np.float32))
+    assert torch.equal(dequantize(quantize_codes(x, q), q), fake_quantize(x, q))
+
+
+def test_fp8_per_channel_and_its_gradient() -> None:
+    q = QParams(torch.tensor([1.0, 0.01]), torch.zeros(2, dtype=torch.int32), -448, 448, 0, scheme="fp8_e4m3")
+    x = torch.tensor([[17.0, 500.0], [0.17, -5.0]], requires_grad=True)
+    result = fake_quantize(x, q)
+    torch.testing.assert_close(result, torch.tensor([[16.0, 448.0], [0.16, -4.48]]), rtol=1e-6, atol=0.0)
+    result.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [[1.0, 0.0], [1.0, 0.0]]
+
+
 @pytest.mark.parametrize(
     ("q", "shape"),
     [

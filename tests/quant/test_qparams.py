@@ -36,6 +36,14 @@ def test_symmetric_divides_by_the_top_code(
     assert q.zero_point.item() == (0 if signed else top + 1)
 
 
+def test_fp8_reaches_the_range_with_its_largest_number() -> None:
+    spec = QuantSpec(scheme="fp8_e4m3", signed=True, symmetric=True, granularity="per_channel")
+    q = qparams_from_range(torch.tensor([-0.5, -448.0]), torch.tensor([1.0, 0.1]), spec)
+    assert q.scale.tolist() == [float(np.float32(1 / 448)), 1.0]
+    assert q.zero_point.tolist() == [0, 0]
+    assert (q.scheme, q.axis) == ("fp8_e4m3", 0)
+
+
 def test_agrees_with_the_pytorch_observers() -> None:
     x = torch.randn(1000, generator=torch.Generator().manual_seed(0))
     theirs = torch.ao.quantization.MinMaxObserver(dtype=torch.quint8, qscheme=torch.per_tensor_affine)

@@ -14,6 +14,7 @@ from quant.spec import QuantSpec
         ({"bits": 4, "signed": True}, (-8, 7)),
         ({"bits": 2, "signed": True, "symmetric": True, "narrow": True}, (-1, 1)),
         ({"bits": 3}, (0, 7)),
+        ({"scheme": "fp8_e4m3", "signed": True, "symmetric": True}, (-448, 448)),
     ],
 )
 def test_codes(fields: dict[str, object], codes: tuple[int, int]) -> None:
@@ -30,6 +31,9 @@ def test_codes(fields: dict[str, object], codes: tuple[int, int]) -> None:
         ({"group_size": 32}, "granularity 'per_group'"),
         ({"narrow": True}, "only with symmetric"),
         ({"scheme": "log2", "signed": True}, "only unsigned"),
+        ({"scheme": "fp8_e4m3", "signed": True}, "symmetric: true"),
+        ({"scheme": "fp8_e4m3", "signed": True, "symmetric": True, "bits": 6}, "bits: 8"),
+        ({"scheme": "fp8_e4m3", "signed": True, "symmetric": True, "narrow": True}, "leave narrow out"),
         ({"granularity": "per_token"}, "'per_tensor', 'per_channel' or 'per_group'"),
         ({"bit": 8}, "Extra inputs"),
     ],
