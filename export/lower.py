@@ -16,7 +16,7 @@ from export.passes.patches import PatchesToMatMul
 from export.passes.weight_layout import TransposeWeights
 from export.targets import Target
 from export.write import write_model
-from quant.calibrate import CalibratedGraph
+from quant.calibrated import CalibratedGraph
 from quant.encoding import WeightGuard, freeze
 from quant.errors import BadInput
 from quant.qparams import QParams

@@ -21,7 +21,7 @@ from export.settings import ExportSettings
 from export.simplify import SimplifyNote, simplify
 from export.skeleton import qdq_skeleton
 from export.write import write_model
-from quant.calibrate import CalibratedGraph
+from quant.calibrated import CalibratedGraph
 from quant.encoding import Encoding, freeze
 from quant.errors import Unsupported
 

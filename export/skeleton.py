@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 import export.operators  # noqa: F401  (registers the operators)
-from quant.calibrate import CalibratedGraph
+from quant.calibrated import CalibratedGraph
 from quant.errors import Unsupported
 from quant.graph.nodes import tensor_of
 from quant.kernels import quantize_codes

@@ -1,97 +1,110 @@
-"""From a captured float graph to a calibrated one: methods, fake-quant layers, one pass over the images."""
+"""From a captured float graph to a calibrated one.
+
+Graph methods, fake-quant layers, one pass over the images, then the methods that tune what was calibrated.
+"""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, fx
 
+from quant.calibrated import CalibratedGraph, Knowledge
+from quant.encoding import Encoding, freeze, set_quantizing
 from quant.errors import BadInput
-from quant.graph.nodes import module_of
-from quant.methods import ChannelRange, MethodNote, Ranges, make_method
+from quant.methods import GraphMethod, LayerMethod, MethodNote, Statistics, make_method
+from quant.methods.collect import collect_statistics
 from quant.methods.outlier_side_path import CLIPPED_UNITS
-from quant.observers import make_observer
-from quant.placement import Site, place_fake_quant
+from quant.placement import place_fake_quant
+from quant.progress import Progress, silent
 from quant.recipe import Recipe
-from quant.spec import QuantSpec
-from quant.watch import watch
+from quant.tuning.model import Tuning
+from quant.tuning.parameters import TunedParameters
+from quant.tuning.walk import walk
 
-__all__ = ["Batches", "CalibratedGraph", "calibrate", "prepare"]
+__all__ = ["Batches", "CalibratedGraph", "calibrate", "check_methods", "prepare"]
 
 Batches = Callable[[int | None], Iterable[Tensor]]
 """Called with how many images are wanted (None: all), gives them in batches [B, C, H, W]."""
 
 
-@dataclass(frozen=True, eq=False)
-class CalibratedGraph:
-    """A graph with fake-quant layers that have seen the calibration images.
-
-    Attributes:
-        graph: the graph module; its fake-quant layers are OFF until :mod:`quant.encoding` freezes them.
-        sites: its fake-quant layers.
-        recipe: what it was made from.
-        ranges: what the methods' statistics were, by node name.
-        notes: what the methods did.
-        images: how many images were seen.
-    """
-
-    graph: fx.GraphModule
-    sites: list[Site]
-    recipe: Recipe
-    ranges: dict[str, ChannelRange] = field(default_factory=dict)
-    notes: list[MethodNote] = field(default_factory=list)
-    images: int = 0
-
-    def weight_sites(self) -> list[Site]:
-        """The sites of weights."""
-        return [site for site in self.sites if site.is_weight]
-
-    def activation_sites(self) -> list[Site]:
-        """The sites of activations."""
-        return [site for site in self.sites if not site.is_weight]
-
-
 def calibrate(
-    graph: fx.GraphModule,
-    recipe: Recipe,
-    batches: Batches,
-    progress: Callable[[int], None] = lambda _: None,
+    graph: fx.GraphModule, recipe: Recipe, batches: Batches, progress: Progress = silent
 ) -> CalibratedGraph:
-    """Prepare a copy of ``graph`` and show it the calibration images once.
+    """Prepare a copy of ``graph``, show it the calibration images once, and tune it.
 
-    The methods' own statistics come from the first ``recipe.method_images`` images, in a pass of their own.
-    Memory does not depend on the number of images.
+    Statistics of graph methods come from the first ``recipe.method_images`` images, in a pass of their own.
+    Memory does not depend on the number of images; methods that tune hold ``recipe.tuning_images`` of them.
 
     Args:
         graph: a captured float graph; it is not changed.
         recipe: what to do.
         batches: the calibration images.
-        progress: told the number of images of each batch when it is done, in both passes.
+        progress: told images and layers as they are done.
 
     Raises:
         BadInput: there are no images, the recipe matches nothing, or activations hold NaN or infinity
             (naming the layer).
     """
+    check_methods(recipe)
     float_graph = copy.deepcopy(graph)
-    ranges = _channel_ranges(float_graph, recipe, batches(recipe.method_images), progress)
-    calibrated = prepare(float_graph, recipe, ranges)
-    images = _observe(calibrated, batches(None), progress)
-    return replace(calibrated, images=images)
+    ranges = {}
+    findings: dict[str, Tensor] = {}
+
+    def collect(index: int, methods: Sequence[GraphMethod]) -> Statistics:
+        count = recipe.method_images
+        done = _counter(progress, "statistics")
+        seen, images = collect_statistics(float_graph, methods, batches(count), count, done)
+        if images == 0 and any(method.watched(float_graph) for method in methods):
+            _require_images(0)
+        ranges.update({f"{index}/{node.name}": bounds for node, bounds in seen.ranges.items()})
+        seen.findings = findings
+        return seen
+
+    calibrated = _prepare(float_graph, recipe, collect)
+    calibrated = replace(calibrated, knowledge=Knowledge(ranges, findings))
+    images = _observe(calibrated, batches(None), _counter(progress, "calibrating"))
+    return _tune(replace(calibrated, images=images), batches, progress)
 
 
-def prepare(graph: fx.GraphModule, recipe: Recipe, ranges: Mapping[str, ChannelRange]) -> CalibratedGraph:
-    """Apply the recipe's methods to ``graph`` and place the fake-quant layers, in place.
+def prepare(graph: fx.GraphModule, recipe: Recipe, knowledge: Knowledge) -> CalibratedGraph:
+    """Apply the recipe's graph methods to ``graph`` and place the fake-quant layers, in place.
 
     Args:
         graph: a captured float graph.
         recipe: what to do.
-        ranges: by node name, of every node that the methods watch.
+        knowledge: what the methods learned from images.
     """
-    by_node: Ranges = {node: ranges[node.name] for node in graph.graph.nodes if node.name in ranges}
-    notes: list[MethodNote] = []
+
+    def recall(index: int, methods: Sequence[GraphMethod]) -> Statistics:
+        del methods
+        named = {f"{index}/{node.name}": node for node in graph.graph.nodes}
+        ranges = {named[name]: bounds for name, bounds in knowledge.ranges.items() if name in named}
+        return Statistics(ranges, {}, dict(knowledge.findings))
+
+    return replace(_prepare(graph, recipe, recall), knowledge=knowledge)
+
+
+def check_methods(recipe: Recipe) -> None:
+    """Find methods and options that do not exist.
+
+    Raises:
+        BadInput: naming the method or the option.
+    """
     for settings in recipe.methods:
-        notes += make_method(settings.name, settings.options).apply(graph, by_node, recipe)
+        make_method(settings.name, settings.options)
+
+
+def _prepare(
+    graph: fx.GraphModule, recipe: Recipe, statistics: Callable[[int, Sequence[GraphMethod]], Statistics]
+) -> CalibratedGraph:
+    notes: list[MethodNote] = []
+    for index, methods in enumerate(_passes(recipe)):
+        seen = statistics(index, methods)
+        for method in methods:
+            notes += method.apply(graph, seen, recipe)
+    reference = _sharing_copy(graph)
     sites = place_fake_quant(graph, recipe)
     if not any(site.is_weight for site in sites):
         raise BadInput(
@@ -101,31 +114,25 @@ def prepare(graph: fx.GraphModule, recipe: Recipe, ranges: Mapping[str, ChannelR
         for reader in site.node.users:
             if CLIPPED_UNITS in reader.meta and not site.is_weight:
                 site.quantizer.ignore_channels(reader.meta[CLIPPED_UNITS])
-    return CalibratedGraph(graph, sites, recipe, dict(ranges), notes)
+    return CalibratedGraph(graph, sites, recipe, reference, notes=notes)
 
 
-def _channel_ranges(
-    graph: fx.GraphModule, recipe: Recipe, batches: Iterable[Tensor], progress: Callable[[int], None]
-) -> dict[str, ChannelRange]:
-    methods = [make_method(settings.name, settings.options) for settings in recipe.methods]
-    watched = {node for method in methods for node in method.watched(graph)}
-    observers = {
-        node: make_observer(QuantSpec(granularity="per_channel", axis=-1), module_of(node) or node.name)
-        for node in watched
-    }
-    if not watched:
-        return {}
-    seen = 0
-    for images in batches:
-        watch(graph, watched, images, lambda node, value: observers[node].update(value))
-        seen += len(images)
-        progress(len(images))
-    _require_images(seen)
-    ranges = {}
-    for node, observer in sorted(observers.items(), key=lambda item: item[0].name):
-        low, high = observer.range()
-        ranges[node.name] = ChannelRange(low.float(), high.float())
-    return ranges
+def _passes(recipe: Recipe) -> list[list[GraphMethod]]:
+    """The graph methods, cut behind each one that makes the statistics stale."""
+    passes: list[list[GraphMethod]] = [[]]
+    for settings in recipe.methods:
+        method = make_method(settings.name, settings.options)
+        if isinstance(method, GraphMethod):
+            passes[-1].append(method)
+            if getattr(method, "renews_statistics", False):
+                passes.append([])
+    return [methods for methods in passes if methods]
+
+
+def _sharing_copy(graph: fx.GraphModule) -> fx.GraphModule:
+    """A copy whose parameters and buffers are the same tensors, until one graph replaces its own."""
+    shared = {id(t): t for t in (*graph.parameters(), *graph.buffers())}
+    return copy.deepcopy(graph, shared)
 
 
 @torch.no_grad()
@@ -143,6 +150,50 @@ def _observe(calibrated: CalibratedGraph, batches: Iterable[Tensor], progress: C
         site.quantizer.off()
     _require_images(seen)
     return seen
+
+
+def _tune(calibrated: CalibratedGraph, batches: Batches, progress: Progress) -> CalibratedGraph:
+    """Let layer and model methods work, in order, on the graph quantizing in the recipe's own formats."""
+    recipe = calibrated.recipe
+    methods = [m for s in recipe.methods if not isinstance(m := make_method(s.name, s.options), GraphMethod)]
+    if not methods:
+        return calibrated
+    freeze(calibrated, Encoding())
+    tuning = Tuning(
+        graph=calibrated.graph,
+        reference=calibrated.reference,
+        sites=calibrated.sites,
+        parameters=TunedParameters(calibrated.graph, calibrated.changes),
+        batches=list(batches(recipe.tuning_images)),
+        seed=recipe.seed,
+        progress=progress,
+    )
+    notes: list[MethodNote] = []
+    together: list[LayerMethod] = []
+    for method in methods:
+        if isinstance(method, LayerMethod):
+            together.append(method)
+            continue
+        if together:
+            notes += walk(tuning, together)
+            together = []
+        notes += method.tune_model(tuning)
+    if together:
+        notes += walk(tuning, together)
+    set_quantizing(calibrated, None)
+    return replace(calibrated, notes=[*calibrated.notes, *notes])
+
+
+def _counter(progress: Progress, phase: str) -> Callable[[int], None]:
+    """Tell running totals of images."""
+    total = 0
+
+    def count(images: int) -> None:
+        nonlocal total
+        total += images
+        progress(phase, total, 0)
+
+    return count
 
 
 def _require_images(seen: int) -> None:

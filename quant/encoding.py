@@ -9,7 +9,7 @@ from enum import Enum
 
 import torch
 
-from quant.calibrate import CalibratedGraph
+from quant.calibrated import CalibratedGraph
 from quant.graph.nodes import constant_name, tensor_of
 from quant.placement import Site
 from quant.qparams import QParams
@@ -92,8 +92,8 @@ def set_quantizing(calibrated: CalibratedGraph, active: dict[str, QParams] | Non
 
 
 def activation_spec(spec: QuantSpec, codes: ActivationCodes) -> QuantSpec:
-    """The recipe's activation format rewritten for a target; log2 formats stay as they are."""
-    if spec.scheme == "log2":
+    """The recipe's activation format rewritten for a target; log2 and FP8 formats stay as they are."""
+    if spec.scheme != "uniform":
         return spec
     if codes is ActivationCodes.UNSIGNED:
         change: dict[str, bool] = {"signed": False}
@@ -108,15 +108,18 @@ def _freeze_weight(
     calibrated: CalibratedGraph, site: Site, encoding: Encoding, frozen: dict[str, QParams]
 ) -> QParams:
     spec = site.spec
-    if encoding.guard is WeightGuard.SEVEN_BITS and spec.bits == 8:
+    inputs = [source for source in _inputs_of(calibrated, site) if source.name in frozen]
+    multiplied = bool(inputs) and spec.scheme == "uniform" and spec.granularity != "per_group"  # as integers
+    if encoding.guard is WeightGuard.SEVEN_BITS and spec.bits == 8 and multiplied:
         spec = spec.model_copy(update={"bits": 7})
     qparams = site.quantizer.freeze(spec)
-    if encoding.guard is not WeightGuard.PAIRS or spec.bits != 8 or not (spec.symmetric and spec.signed):
+    guarded = encoding.guard is WeightGuard.PAIRS and spec.bits == 8 and multiplied
+    if not (guarded and spec.symmetric and spec.signed):
         return qparams
     weight = tensor_of(calibrated.graph, str(constant_name(site.node.args[0])))
     pairing = Pairing.CONV if site.role == "conv.weight" else Pairing.MATMUL
-    for source in _inputs_of(calibrated, site):
-        if source.name in frozen and source.quantizer.channels is not None:
+    for source in inputs:
+        if source.quantizer.channels is not None:
             low, high = source.quantizer.channels.range()
             if pairing is Pairing.CONV and weight.shape[1] == 1 and len(weight) == len(low):
                 continue  # the depthwise kernel is exact

@@ -1,5 +1,6 @@
 """The fake-quant layer, the same for weights and activations."""
 
+from dataclasses import replace
 from enum import Enum
 from itertools import pairwise
 
@@ -56,6 +57,8 @@ class FakeQuantize(nn.Module):
         self.scheme = spec.scheme
         self.channels: Observer | None = None
         self.ignored: tuple[int, ...] = ()
+        self._grid: QParams | None = None
+        self._bounds: tuple[Tensor, Tensor] | None = None
         self.register_buffer("scale", None)
         self.register_buffer("zero_point", None)
 
@@ -114,10 +117,30 @@ class FakeQuantize(nn.Module):
             BadInput: nothing was observed, or the layout differs.
         """
         spec = spec_override or self.spec
-        low, high = self.observer.range(spec)
-        qparams = qparams_from_range(low, high, spec, self.name)
+        if self._grid is not None:
+            qparams = _regrid(self._grid, self.spec, spec)
+        else:
+            low, high = self._bounds or self.observer.range(spec)
+            qparams = qparams_from_range(low, high, spec, self.name)
         self.set_qparams(qparams)
         return qparams
+
+    def fix_grid(self, grid: QParams | None) -> None:
+        """From now on :meth:`freeze` uses this scale and zero point, of the format :attr:`spec`; None: not."""
+        self._grid = grid
+
+    def fix_range(self, low: Tensor, high: Tensor) -> None:
+        """From now on :meth:`freeze` uses this range instead of the observed one, of the scales' shape."""
+        self._bounds = (low, high)
+
+    @property
+    def range(self) -> tuple[Tensor, Tensor]:
+        """The range that :meth:`freeze` uses, low and high, float64, of the scales' shape."""
+        return self._bounds or self.observer.range(self.spec)
+
+    def forget(self) -> None:
+        """Drop what the observer has seen."""
+        self.observer = make_observer(self.spec, self.name)
 
     def set_qparams(self, qparams: QParams) -> None:
         """Fix scale and zero point to given ones."""
@@ -156,3 +179,13 @@ class FakeQuantize(nn.Module):
         """Name, format and state, for ``print(model)``."""
         sign = "s" if self.spec.signed else "u"
         return f"{self.name}, {sign}{self.spec.bits} {self.spec.granularity}, {self.state.value}"
+
+
+def _regrid(grid: QParams, old: QuantSpec, new: QuantSpec) -> QParams:
+    """The same range in a format of another width: ``scale · (qmax_old / qmax_new)``."""
+    if new.bits == old.bits:
+        return grid
+    if not (old.symmetric and new.symmetric and old.signed == new.signed):
+        raise InternalError("a fixed grid can only be written at another width if it is symmetric")
+    scale = grid.scale * (old.qmax / new.qmax)
+    return replace(grid, scale=scale, qmin=new.qmin, qmax=new.qmax)

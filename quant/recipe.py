@@ -62,8 +62,10 @@ class Recipe(BaseModel):
         include: patterns of layer names that are considered.
         exclude: patterns of layer names that stay float.
         overrides: exceptions by layer name; the last match wins.
-        methods: applied in order, before calibration.
-        method_images: how many calibration images the methods' own statistics use.
+        methods: graph methods are applied in order before calibration, the others in order after it.
+        method_images: how many calibration images the graph methods' own statistics use.
+        tuning_images: how many calibration images the other methods use; they are held in memory.
+        seed: of every random choice that a method makes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,6 +79,8 @@ class Recipe(BaseModel):
     overrides: tuple[Override, ...] = ()
     methods: tuple[MethodSettings, ...] = ()
     method_images: int = Field(default=64, ge=1)
+    tuning_images: int = Field(default=256, ge=1)
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

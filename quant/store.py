@@ -13,29 +13,34 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor, fx
 
-from quant.calibrate import CalibratedGraph, prepare
+from quant.calibrate import prepare
+from quant.calibrated import CalibratedGraph, Knowledge
 from quant.errors import BadInput
 from quant.files import replace_bytes
-from quant.graph.nodes import constant_name, tensor_of
-from quant.methods import ChannelRange
+from quant.methods import ChannelRange, MethodNote
 from quant.observers import Observer
 from quant.placement import Site
+from quant.qparams import QParams
 from quant.recipe import Recipe, parse
+from quant.tuning.parameters import Changes, TunedParameters, observe_weight
 
 __all__ = ["load_calibration", "save_calibration"]
 
 _KEY = "octavo.calibration"
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 def save_calibration(calibrated: CalibratedGraph, path: Path, fingerprint: str) -> None:
     """Write what the images taught.
 
-    Tensors are called ``range/<node>/low`` and ``high`` (the methods' statistics) and
-    ``site/<site>/observer/<key>`` and ``channels/<key>`` (:meth:`quant.observers.Observer.state`).
+    Tensors are called
+
+    - ``range/<pass>/<node>/low`` and ``high``, ``finding/<name>``: what graph methods learned;
+    - ``site/<site>/observer/<key>`` and ``channels/<key>``: :meth:`quant.observers.Observer.state`;
+    - ``parameter/<name>``, ``grid/<site>/scale`` and ``zero_point``, ``bounds/<site>/low`` and ``high``: what
+      tuning changed.
 
     Args:
         calibrated: a calibrated graph, frozen or not.
@@ -46,11 +51,18 @@ def save_calibration(calibrated: CalibratedGraph, path: Path, fingerprint: str) 
         OSError: the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
-    for node, bounds in calibrated.ranges.items():
+    for node, bounds in calibrated.knowledge.ranges.items():
         tensors |= {f"range/{node}/low": bounds.low, f"range/{node}/high": bounds.high}
+    tensors |= {f"finding/{name}": found for name, found in calibrated.knowledge.findings.items()}
     for site in calibrated.activation_sites():
         for part, observer in _observers(site):
             tensors |= {f"site/{site.name}/{part}/{key}": t for key, t in observer.state().items()}
+    changes = calibrated.changes
+    tensors |= {f"parameter/{name}": value for name, value in changes.parameters.items()}
+    for name, grid in changes.grids.items():
+        tensors |= {f"grid/{name}/scale": grid.scale, f"grid/{name}/zero_point": grid.zero_point}
+    for name, (low, high) in changes.ranges.items():
+        tensors |= {f"bounds/{name}/low": low, f"bounds/{name}/high": high}
     about = {
         "layout": _LAYOUT,
         "fingerprint": fingerprint,
@@ -58,6 +70,7 @@ def save_calibration(calibrated: CalibratedGraph, path: Path, fingerprint: str) 
         "images": calibrated.images,
         "sites": [site.name for site in calibrated.sites],
         "notes": [asdict(note) for note in calibrated.notes],
+        "grids": {name: _format(grid) for name, grid in changes.grids.items()},
     }
     stored = {key: tensor.cpu().contiguous().clone() for key, tensor in tensors.items()}
     replace_bytes(path, safetensors.torch.save(stored, {_KEY: json.dumps(about)}))
@@ -81,7 +94,10 @@ def load_calibration(path: Path, graph: fx.GraphModule, fingerprint: str) -> Cal
     ranges = {
         node: ChannelRange(state["low"], state["high"]) for node, state in _grouped(tensors, "range/").items()
     }
-    calibrated = prepare(copy.deepcopy(graph), recipe, ranges)
+    findings = {
+        name.removeprefix("finding/"): t for name, t in tensors.items() if name.startswith("finding/")
+    }
+    calibrated = prepare(copy.deepcopy(graph), recipe, Knowledge(ranges, findings))
     if [site.name for site in calibrated.sites] != about["sites"]:
         raise BadInput(
             f"{path}: the layers of the model are not those it was calibrated with; quantize again"
@@ -90,24 +106,36 @@ def load_calibration(path: Path, graph: fx.GraphModule, fingerprint: str) -> Cal
     for site in calibrated.activation_sites():
         for part, observer in _observers(site):
             observer.load_state(states.get(f"{site.name}/{part}", {}))
-    _observe_weights(calibrated)
-    return replace(calibrated, images=int(about["images"]))
+    changes = _changes(about, tensors)
+    sites = {site.name: site for site in calibrated.sites}
+    TunedParameters(calibrated.graph, changes).replay(sites, changes)
+    for site in calibrated.weight_sites():
+        observe_weight(calibrated.graph, site)
+    notes = [MethodNote(**note) for note in about["notes"]]
+    return replace(calibrated, images=int(about["images"]), changes=changes, notes=notes)
+
+
+def _format(grid: QParams) -> dict[str, Any]:
+    """Everything of a grid but its tensors."""
+    keys = ("qmin", "qmax", "axis", "group_size", "scheme")
+    return {key: getattr(grid, key) for key in keys}
+
+
+def _changes(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Changes:
+    grids = {
+        site: QParams(state["scale"], state["zero_point"], **about["grids"][site])
+        for site, state in _grouped(tensors, "grid/").items()
+    }
+    ranges = {site: (s["low"], s["high"]) for site, s in _grouped(tensors, "bounds/").items()}
+    prefix = "parameter/"
+    parameters = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    return Changes(parameters, grids, ranges)
 
 
 def _observers(site: Site) -> Iterator[tuple[str, Observer]]:
     yield "observer", site.quantizer.observer
     if site.quantizer.channels is not None:
         yield "channels", site.quantizer.channels
-
-
-@torch.no_grad()
-def _observe_weights(calibrated: CalibratedGraph) -> None:
-    for site in calibrated.weight_sites():
-        name = constant_name(site.node.args[0])
-        assert name is not None
-        site.quantizer.observe()
-        site.quantizer(tensor_of(calibrated.graph, name))
-        site.quantizer.off()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -13,7 +13,8 @@ from deploy.pipeline.config import RunConfig, load_config
 from deploy.pipeline.images import Spread, describe_source
 from deploy.pipeline.workspace import Workspace, digest, library_versions
 from export.targets import Target, get_target
-from quant.calibrate import CalibratedGraph
+from quant.calibrate import check_methods
+from quant.calibrated import CalibratedGraph
 from quant.data.batches import batches
 from quant.data.sources import ImageSource, open_source
 from quant.errors import BadInput
@@ -61,6 +62,8 @@ class Line:
                 f"recipes must have different names other than '{FLOAT}', got {', '.join(names)}; change "
                 "their `name`"
             )
+        for recipe in recipes:
+            check_methods(recipe)
         return recipes
 
     @cached_property

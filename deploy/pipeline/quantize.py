@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from deploy.pipeline.images import calibration_batches, source_identity
 from deploy.pipeline.line import Line, calibration_file
@@ -46,16 +46,17 @@ def _quantize(line: Line, recipe: Recipe, folder: Path) -> None:
 
 def _calibrated(line: Line, recipe: Recipe) -> CalibratedGraph:
     images = len(line.calibration)
-    total = images + (min(images, recipe.method_images) if recipe.methods else 0)
+    known = {"statistics": min(images, recipe.method_images), "calibrating": images}
     size = line.batch_size(line.config.calibration_batch)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    graph = line.graph
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"calibrating {recipe.name}", total=total)
-        return calibrate(
-            graph,
-            recipe,
-            calibration_batches(line.calibration, line.loaded.preprocessing, size),
-            lambda count: progress.advance(task, count),
-        )
+        tasks: dict[str, TaskID] = {}
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(f"{recipe.name}: {phase}", total=total or known.get(phase))
+            progress.update(tasks[phase], completed=done)
+
+        batches = calibration_batches(line.calibration, line.loaded.preprocessing, size)
+        return calibrate(line.graph, recipe, batches, show)

@@ -14,7 +14,7 @@ from export.parity.layers import compare_layers, torch_layers
 from export.parity.report import LIMITS, EndToEnd, LayerParity, ParityReport
 from export.settings import ExportSettings
 from export.targets import Target
-from quant.calibrate import CalibratedGraph
+from quant.calibrated import CalibratedGraph
 from quant.encoding import set_quantizing
 from quant.errors import Unsupported
 from quant.fake_quantize import FakeQuantize, FakeQuantState

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from deploy.onnxruntime.build import Optimization, SessionSettings, build_session
 from export.parity.cut import cut_model, layer_ends
 from export.parity.report import HALF_LIMITS, LIMITS, LayerParity
-from quant.calibrate import CalibratedGraph
+from quant.calibrated import CalibratedGraph
 from quant.graph.nodes import is_call
 from quant.kernels import quantize_codes
 from quant.placement import Site

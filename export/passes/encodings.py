@@ -16,7 +16,7 @@ from torch import Tensor
 
 from export.passes.base import PassNote
 from export.passes.values import is_initializer, put_initializer, replace_value, tidy
-from quant.calibrate import CalibratedGraph
+from quant.calibrated import CalibratedGraph
 from quant.errors import InternalError
 from quant.graph.nodes import constant_name, tensor_of
 from quant.kernels import quantize_codes

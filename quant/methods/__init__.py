@@ -1,23 +1,30 @@
-"""Methods that prepare a graph for quantization; every module here is imported, so each registers itself."""
+"""Methods that a recipe can name; every module here is imported, so each registers itself."""
 
 import pkgutil
 from importlib import import_module
 
 from quant.methods.registry import (
-    ChannelRange,
+    GraphMethod,
+    LayerMethod,
     Method,
     MethodNote,
-    Ranges,
+    MethodOptions,
+    ModelMethod,
     make_method,
     method_names,
     register_method,
 )
+from quant.methods.statistics import ChannelRange, Statistics
 
 __all__ = [
     "ChannelRange",
+    "GraphMethod",
+    "LayerMethod",
     "Method",
     "MethodNote",
-    "Ranges",
+    "MethodOptions",
+    "ModelMethod",
+    "Statistics",
     "make_method",
     "method_names",
     "register_method",

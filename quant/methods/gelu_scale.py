@@ -17,7 +17,8 @@ from torch import fx
 from quant.graph.nodes import constant_name, tensor_of
 from quant.graph.parameters import add_constant, update_parameter
 from quant.methods.gelu_linear import find_gelu_linears
-from quant.methods.registry import ChannelRange, MethodNote, MethodOptions, Ranges, register_method
+from quant.methods.registry import MethodNote, MethodOptions, register_method
+from quant.methods.statistics import ChannelRange, Statistics
 from quant.recipe import Recipe
 
 __all__ = ["GeluScale", "GeluScaleOptions"]
@@ -47,7 +48,7 @@ class GeluScale:
         """Every GELU in front of a linear layer."""
         return [found.gelu for found in find_gelu_linears(graph)]
 
-    def apply(self, graph: fx.GraphModule, ranges: Ranges, recipe: Recipe) -> list[MethodNote]:
+    def apply(self, graph: fx.GraphModule, seen: Statistics, recipe: Recipe) -> list[MethodNote]:
         """Put the scale behind each GELU."""
         notes = []
         for found in find_gelu_linears(graph):
@@ -56,10 +57,10 @@ class GeluScale:
             if found.reason is not None:
                 notes.append(MethodNote(NAME, found.layer, False, found.reason))
                 continue
-            seen = ranges[found.gelu]
+            bounds = seen[found.gelu]
             weight = tensor_of(graph, str(constant_name(found.linear.args[1])))  # [O, C]
             a = self._options.exponent
-            activation = seen.amax.clamp(min=1e-5).double()
+            activation = bounds.amax.clamp(min=1e-5).double()
             column = weight.abs().amax(dim=0).clamp(min=1e-5).double()
             scale = activation**a / column ** (1.0 - a)  # s [C]
             update_parameter(graph, found.linear.args[1], lambda w, s=scale: w * s)  # type: ignore[misc]
@@ -70,7 +71,7 @@ class GeluScale:
             scaled.meta["nn_module_stack"] = found.linear.meta.get("nn_module_stack", {})
             scaled.meta["val"] = found.gelu.meta["val"]
             found.linear.replace_input_with(found.gelu, scaled)
-            ranges[scaled] = ChannelRange(seen.low * inverse, seen.high * inverse)
+            seen[scaled] = ChannelRange(bounds.low * inverse, bounds.high * inverse)
             notes.append(MethodNote(NAME, found.layer, True, f"channel scale behind GELU, exponent {a:g}"))
         graph.graph.lint()
         graph.recompile()

@@ -17,11 +17,12 @@ from collections.abc import Collection
 from typing import Any, Literal
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from quant.graph.nodes import SHAPE_ONLY, constant_name, is_call, layer_name, module_of, shape_of, tensor_of
 from quant.graph.parameters import is_private, update_parameter
-from quant.methods.registry import ChannelRange, MethodNote, MethodOptions, Ranges, register_method
+from quant.methods.registry import MethodNote, MethodOptions, register_method
+from quant.methods.statistics import ChannelRange, Statistics
 from quant.recipe import Recipe
 
 __all__ = ["LayerNormLinear", "LayerNormLinearOptions"]
@@ -51,7 +52,7 @@ class LayerNormLinear:
         """Every LayerNorm's output."""
         return [n for n in graph.graph.nodes if is_call(n, aten.layer_norm.default)]
 
-    def apply(self, graph: fx.GraphModule, ranges: Ranges, recipe: Recipe) -> list[MethodNote]:
+    def apply(self, graph: fx.GraphModule, seen: Statistics, recipe: Recipe) -> list[MethodNote]:
         """Fold into every LayerNorm that feeds nothing but linear layers."""
         notes = []
         for norm in self.watched(graph):
@@ -65,14 +66,15 @@ class LayerNormLinear:
             if reason is not None or spec is None:
                 notes.append(MethodNote(NAME, layer, False, reason or ""))
                 continue
-            ranges[norm] = self._fold(graph, norm, linears, ranges[norm], spec.bits)
+            ratio, shift = self._fold(graph, norm, linears, seen[norm], spec.bits)
+            seen.rescale(norm, 1.0 / ratio, shift)
             names = ", ".join(layer_name(n) for n in linears)
             notes.append(MethodNote(NAME, layer, True, f"channel scales folded into {names}"))
         return notes
 
     def _fold(
         self, graph: fx.GraphModule, norm: fx.Node, linears: list[fx.Node], seen: ChannelRange, bits: int
-    ) -> ChannelRange:
+    ) -> tuple[Tensor, Tensor]:
         levels = (1 << bits) - 1
         low, high = seen.low.double().clamp(max=0), seen.high.double().clamp(min=0)
         extent = high - low
@@ -90,8 +92,7 @@ class LayerNormLinear:
             correction = weight @ (scale * (zero - common))  # W @ s_c (z_c − z) [O]
             update_parameter(graph, linear.args[2], lambda bias, c=correction: bias - c)  # type: ignore[misc]
             update_parameter(graph, linear.args[1], lambda w: w * ratio)
-        low, high = (bound.double() / ratio + shift for bound in (seen.low, seen.high))
-        return ChannelRange(low.float(), high.float())
+        return ratio, shift
 
 
 def _keeps_channels(node: fx.Node) -> bool:

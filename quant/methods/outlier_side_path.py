@@ -21,7 +21,8 @@ from torch import Tensor, fx
 from quant.graph.nodes import NO_ROLE, constant_name, tensor_of
 from quant.graph.parameters import add_constant, update_parameter
 from quant.methods.gelu_linear import GeluLinear, find_gelu_linears
-from quant.methods.registry import ChannelRange, MethodNote, MethodOptions, Ranges, register_method
+from quant.methods.registry import MethodNote, MethodOptions, register_method
+from quant.methods.statistics import ChannelRange, Statistics
 from quant.recipe import Recipe
 
 __all__ = ["CLIPPED_UNITS", "OutlierSidePath", "OutlierSidePathOptions"]
@@ -55,23 +56,23 @@ class OutlierSidePath:
         """Every GELU in front of a linear layer."""
         return [found.gelu for found in find_gelu_linears(graph)]
 
-    def apply(self, graph: fx.GraphModule, ranges: Ranges, recipe: Recipe) -> list[MethodNote]:
+    def apply(self, graph: fx.GraphModule, seen: Statistics, recipe: Recipe) -> list[MethodNote]:
         """Give a side path to each quantized layer that has outliers."""
         notes = []
         for found in find_gelu_linears(graph):
             if recipe.spec_for("linear.input", found.layer) is None:
                 continue
-            units = self._outliers(ranges[found.gelu])
+            units = self._outliers(seen[found.gelu])
             reason: str | None
             if found.reason is None and not units:
                 reason = f"no unit beyond {self._options.threshold:g} times the median"
-            elif len(units) > self._options.most * len(ranges[found.gelu].low):
+            elif len(units) > self._options.most * len(seen[found.gelu].low):
                 reason = f"{len(units)} units stand out, too many for a side path"
             else:
                 reason = found.reason
             if reason is None:
                 _split(graph, found, units)
-                peak = float(ranges[found.gelu].amax.max())
+                peak = float(seen[found.gelu].amax.max())
                 reason = f"units {', '.join(map(str, units))} (up to {peak:.1f}) computed in float"
                 notes.append(MethodNote(NAME, found.layer, True, reason))
             else:

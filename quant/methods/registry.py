@@ -1,41 +1,35 @@
-"""Methods change a float graph, before calibration, into one that quantizes better."""
+"""Methods by name: what prepares a float graph for quantization, and what tunes a calibrated one."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor, fx
+from torch import fx
 
 from quant.errors import BadInput
+from quant.methods.statistics import Statistics
 from quant.recipe import Recipe, near, parse
 
+if TYPE_CHECKING:
+    from quant.tuning.layer import Layer
+    from quant.tuning.model import Tuning
+    from quant.tuning.product import Product
+
 __all__ = [
-    "ChannelRange",
+    "GraphMethod",
+    "LayerMethod",
     "Method",
     "MethodNote",
     "MethodOptions",
-    "Ranges",
+    "ModelMethod",
+    "WeightsOnly",
     "make_method",
     "method_names",
     "register_method",
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class ChannelRange:
-    """Smallest and largest value of each channel of the last axis, both [C], float32."""
-
-    low: Tensor
-    high: Tensor
-
-    @property
-    def amax(self) -> Tensor:
-        """Largest magnitude of each channel, [C]."""
-        return self.low.abs().maximum(self.high.abs())
-
-
-Ranges = dict[fx.Node, ChannelRange]
 
 
 @dataclass(frozen=True)
@@ -64,21 +58,61 @@ class MethodOptions(BaseModel):
 Options = TypeVar("Options", bound=MethodOptions)
 
 
-class Method(Protocol):
-    """One method with its options.
+@runtime_checkable
+class GraphMethod(Protocol):
+    """Changes the float graph before calibration and leaves its function as it is.
 
-    The statistics of all methods are collected in one pass. A method that changes a watched value therefore
-    also updates ``ranges``, so that the next method sees the truth.
+    The statistics of several graph methods are collected in one pass. A method that changes a watched value
+    therefore also updates them (:meth:`Statistics.rescale`), so that the next method sees the truth; one that
+    cannot says so by a class attribute ``renews_statistics = True``, and those behind it get a new pass. One
+    that looks at rows of activations has a method ``sampled(graph)`` beside ``watched(graph)``.
     """
 
     def watched(self, graph: fx.GraphModule) -> Collection[fx.Node]:
         """The nodes whose channel ranges (last axis) it needs."""
         ...
 
-    def apply(self, graph: fx.GraphModule, ranges: Ranges, recipe: Recipe) -> list[MethodNote]:
+    def apply(self, graph: fx.GraphModule, seen: Statistics, recipe: Recipe) -> list[MethodNote]:
         """Change ``graph`` in place, leaving its float output equal."""
         ...
 
+
+@runtime_checkable
+class LayerMethod(Protocol):
+    """Tunes one layer at a time after calibration, in forward order.
+
+    Neighbouring layer methods of a recipe share one walk through the graph: at each layer they are called one
+    after the other, and what they change there is what the next layer's ``inputs`` are computed with.
+    """
+
+    def tune_layer(self, layer: Layer) -> MethodNote | None:
+        """Change a linear layer or convolution through the methods of :class:`quant.tuning.layer.Layer`."""
+        ...
+
+    def tune_product(self, product: Product) -> MethodNote | None:
+        """Change the quantizers of an attention product."""
+        ...
+
+
+class WeightsOnly:
+    """Base of layer methods that leave attention products alone."""
+
+    def tune_product(self, product: Product) -> MethodNote | None:
+        """Nothing."""
+        del product
+        return None
+
+
+@runtime_checkable
+class ModelMethod(Protocol):
+    """Tunes the calibrated graph as a whole, such as block by block."""
+
+    def tune_model(self, tuning: Tuning) -> list[MethodNote]:
+        """Change parameters and quantizers through :class:`quant.tuning.model.Tuning`."""
+        ...
+
+
+Method = GraphMethod | LayerMethod | ModelMethod
 
 _METHODS: dict[str, tuple[type[MethodOptions], Callable[[Any], Method]]] = {}
 

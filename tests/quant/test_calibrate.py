@@ -115,8 +115,9 @@ def test_the_batch_size_does_not_matter(graph, observer):
 def test_methods_use_their_own_number_of_images(graph):
     counts = []
     chosen = load_recipe("int8").model_copy(update={"method_images": 7})
-    calibrate(graph, chosen, batches(4), counts.append)
-    assert counts == [4, 3] + [4] * 6
+    calibrate(graph, chosen, batches(4), lambda *told: counts.append(told))
+    statistics = [("statistics", n, 0) for n in (4, 7)]
+    assert counts == statistics + [("calibrating", n, 0) for n in range(4, 25, 4)]
 
 
 def live_tensors() -> int:
@@ -175,7 +176,7 @@ def test_a_recipe_that_matches_nothing_is_refused(graph):
 
 def test_prepare_with_stored_ranges_builds_the_same_graph(graph, model):
     first = calibrate(graph, load_recipe("int8"), batches(8))
-    again = prepare(capture(model, images(2)), load_recipe("int8"), first.ranges)
+    again = prepare(capture(model, images(2)), load_recipe("int8"), first.knowledge)
     assert [s.name for s in again.sites] == [s.name for s in first.sites]
     assert again.notes == first.notes
     assert torch.equal(again.graph(images(4)), first.graph(images(4)))

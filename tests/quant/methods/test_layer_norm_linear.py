@@ -4,7 +4,7 @@ from torch import nn
 
 from quant.graph import capture
 from quant.graph.nodes import is_call, tensor_of
-from quant.methods import ChannelRange, MethodNote, make_method
+from quant.methods import ChannelRange, MethodNote, Statistics, make_method
 from quant.recipe import Recipe, parse
 from quant.watch import watch
 
@@ -38,7 +38,7 @@ def fold(model: nn.Module, x: torch.Tensor, zero_point: str = "integer", recipe:
     torch.manual_seed(0)
     before, after = capture(model.eval(), x), capture(model.eval(), x)
     method = make_method("layer_norm_linear", {"zero_point": zero_point})
-    ranges = {}
+    ranges = Statistics()
 
     def see(node, value):
         flat = value.reshape(-1, value.shape[-1])

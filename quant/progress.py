@@ -1,0 +1,13 @@
+"""How long work tells what it is doing."""
+
+from collections.abc import Callable
+
+__all__ = ["Progress", "silent"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with a phrase such as ``tuning layers``, how many steps are done, and how many there are (0: unknown)."""
+
+
+def silent(phase: str, done: int, total: int) -> None:
+    """Tell nobody."""
+    del phase, done, total
