@@ -13,7 +13,13 @@ S_OUT = 0.031
 
 
 def reference(
-    codes: list[int], alpha: list[int], gamma: list[float], beta: list[float], s1: float, s_out: float, eps: float
+    codes: list[int],
+    alpha: list[int],
+    gamma: list[float],
+    beta: list[float],
+    s1: float,
+    s_out: float,
+    eps: float,
 ) -> list[int]:
     """One row. Floats are Python's, which are IEEE doubles; everything else is unbounded integers."""
     channels = len(codes)
@@ -49,7 +55,7 @@ def both(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Ours, the reference's, and the float LayerNorm in units of the output's scale."""
     step, s_out = torch.tensor(s1), torch.tensor(S_OUT)
-    scale = torch.ldexp(step, alpha)
+    scale = torch.ldexp(step.expand(alpha.shape), alpha)
     x = codes * scale
     ours = integer_layer_norm(x, layer_norm_constants(scale, gamma, beta, eps, s_out))
     rows = [
@@ -99,7 +105,9 @@ def test_same_integers_at_the_edges(case: str) -> None:
 
 def test_a_gain_of_exactly_a_power_of_two() -> None:
     """floor(log2 A) must not depend on how a logarithm rounds: here every A is a power of two."""
-    codes = torch.tensor([[3, -3, 3, -3]])  # C ΣX² − S² = 144, R = 12 with E = 0 (1 here, so eps makes R² = 256)
+    codes = torch.tensor(
+        [[3, -3, 3, -3]]
+    )  # C ΣX² − S² = 144, R = 12 with E = 0 (1 here, so eps makes R² = 256)
     gamma = torch.tensor([2.0**-3, 2.0**-1, 2.0, 2.0**5])
     eps = (256 - 144) / 16
     scale, s_out = torch.tensor(1.0), torch.tensor(0.25)
@@ -107,15 +115,16 @@ def test_a_gain_of_exactly_a_power_of_two() -> None:
     expected = reference(codes[0].tolist(), [0] * 4, gamma.tolist(), gamma.tolist(), 1.0, 0.25, eps)
     assert ours.tolist() == [expected]
     # A = 4 γ / (16 s_out) = γ; exact arithmetic: γ X + γ / s_out = γ (X + 4), rounded half up
-    assert expected == [math.floor(g * (x + 4) + 0.5) for g, x in zip(gamma.tolist(), codes[0].tolist(), strict=True)]
+    assert expected == [
+        math.floor(g * (x + 4) + 0.5) for g, x in zip(gamma.tolist(), codes[0].tolist(), strict=True)
+    ]
 
 
-def test_constant_rows_give_beta() -> None:
-    """Exactly, up to the multiplier's 8 bits: |A X| < 4000 codes here, cut off by up to 1 / 128."""
-    codes, alpha, gamma, beta = edge_cases()["zero rows"]
-    ours, _, exact = both(codes, alpha, gamma, beta)
-    assert torch.equal(ours, torch.floor(exact + 0.5).long())
-    assert torch.equal(ours[0], torch.floor(beta.double() / S_OUT + 0.5).long())
+def test_rows_of_zeros_give_beta() -> None:
+    """Rounded to N bits and then to a whole number: off by 1/4 + 1/2 at most (N = 0 is rounded once)."""
+    ours, _, _ = both(*edge_cases()["zero rows"])
+    beta = edge_cases()["zero rows"][3]
+    assert float((ours - beta / S_OUT).abs().max()) <= 0.76
 
 
 def test_close_to_the_float_layer_norm() -> None:
@@ -129,7 +138,7 @@ def test_close_to_the_float_layer_norm() -> None:
 
 def test_more_multiplier_bits_come_closer() -> None:
     codes, alpha, gamma, beta = random_case(4)
-    scale = torch.ldexp(torch.tensor(0.0075), alpha)
+    scale = torch.ldexp(torch.full(alpha.shape, 0.0075), alpha)
     x, errors = codes * scale, []
     exact = torch.nn.functional.layer_norm(x.double(), x.shape[-1:], gamma.double(), beta.double(), 1e-6)
     for bits in (8, 16):
