@@ -10,10 +10,14 @@ import torch
 
 from export.passes.base import Pass, PassNote, run_passes
 from export.passes.encodings import set_encodings
+from export.passes.fp8_casts import Fp8Casts
 from export.passes.half import HalfRemainder
 from export.passes.integer_bias import IntegerBias
+from export.passes.packed_weights import PackedWeights
 from export.passes.patches import PatchesToMatMul
 from export.passes.weight_layout import TransposeWeights
+from export.settings import WeightOnlyAccuracy
+from export.supported import check_target
 from export.targets import Target
 from export.write import write_model
 from quant.calibrated import CalibratedGraph
@@ -62,6 +66,7 @@ def lower(
     path: Path,
     metadata: Mapping[str, str],
     saturation_guard: str = "auto",
+    weight_only_accuracy: WeightOnlyAccuracy = "float",
 ) -> LoweringReport:
     """Write the model for one target.
 
@@ -72,9 +77,11 @@ def lower(
         path: the file to write.
         metadata: added to the file's.
         saturation_guard: see :meth:`export.targets.Target.encoding`.
+        weight_only_accuracy: see :class:`export.settings.ExportSettings`.
 
     Raises:
         BadInput: ``qdq`` cannot be read.
+        Unsupported: the target does not take a format; the message names the site.
         InternalError: a pass broke its promise.
     """
     try:
@@ -85,8 +92,9 @@ def lower(
     guarded = encoding.guard is not WeightGuard.NONE
     unguarded = freeze(calibrated, replace(encoding, guard=WeightGuard.NONE))
     frozen = freeze(calibrated, encoding) if guarded else unguarded
+    check_target(calibrated, frozen, target)
     encodings = set_encodings(calibrated, frozen)
-    notes = run_passes(model, [encodings, *_passes(target)])
+    notes = run_passes(model, [encodings, *_passes(target, weight_only_accuracy)])
     model.metadata_props.update(metadata)
     model.metadata_props["octavo.target"] = target.name
     model.metadata_props["octavo.saturation_guard"] = encoding.guard.value
@@ -97,11 +105,15 @@ def lower(
     return LoweringReport(target.name, encoding.guard.value, share, notes, frozen)
 
 
-def _passes(target: Target) -> list[Pass]:
+def _passes(target: Target, weight_only_accuracy: WeightOnlyAccuracy) -> list[Pass]:
     passes: list[Pass] = []
     if target.matmul_patches:
         passes.append(PatchesToMatMul())
     passes.append(TransposeWeights())
+    if target.simulates_fp8:
+        passes.append(Fp8Casts())
+    if target.packed_weights:
+        passes.append(PackedWeights(weight_only_accuracy == "int8"))
     if target.integer_bias:
         passes.append(IntegerBias())
     if target.half_remainder:

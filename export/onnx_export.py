@@ -20,6 +20,7 @@ from export.passes.names import NameNodes
 from export.settings import ExportSettings
 from export.simplify import SimplifyNote, simplify
 from export.skeleton import qdq_skeleton
+from export.storage import needed_opset
 from export.write import write_model
 from quant.calibrated import CalibratedGraph
 from quant.encoding import Encoding, freeze
@@ -84,7 +85,13 @@ def export_qdq(
     """
     frozen = freeze(calibrated, Encoding())
     skeleton = qdq_skeleton(calibrated, frozen)
-    return _export(skeleton, example, path, settings, metadata, [set_encodings(calibrated, frozen)])
+    opset = max(settings.opset, needed_opset(calibrated, frozen))
+    raised = settings.model_copy(update={"opset": opset})
+    notes = _export(skeleton, example, path, raised, metadata, [set_encodings(calibrated, frozen)])
+    if opset > settings.opset:
+        text = f"written in opset {opset}, not {settings.opset}: 4-bit codes and groups need it"
+        notes.passes.append(PassNote("export", "", True, text))
+    return notes
 
 
 def _export(

@@ -1,8 +1,9 @@
 """Replace the fake-quant layers of a graph by operators that ONNX export understands.
 
 The result fixes where Q and DQ stand. Its scales, zero points and codes are overwritten afterwards
-(:mod:`export.passes.encodings`). Until then each scale is nudged by its own number of units in the last
-place: exporter and simplifier merge equal constants, and the names would go with them.
+(:mod:`export.passes.encodings`), and only then get types other than bytes. Until then each scale is nudged by
+its own number of units in the last place: exporter and simplifier merge equal constants, and the names would
+go with them.
 """
 
 import copy
@@ -11,12 +12,13 @@ import torch
 from torch import fx, nn
 
 import export.operators  # noqa: F401  (registers the operators)
+from export.supported import check_formats
 from quant.calibrated import CalibratedGraph
-from quant.errors import Unsupported
 from quant.graph.nodes import tensor_of
 from quant.kernels import quantize_codes
 from quant.placement import Site
-from quant.qparams import QParams
+from quant.qparams import QParams, qparams_from_range
+from quant.spec import QuantSpec
 
 __all__ = ["qdq_skeleton"]
 
@@ -34,24 +36,12 @@ def qdq_skeleton(calibrated: CalibratedGraph, frozen: dict[str, QParams]) -> fx.
     Raises:
         Unsupported: a format that Q/DQ operators of the supported opsets cannot express, naming the site.
     """
+    check_formats(calibrated, frozen)
     graph = copy.deepcopy(calibrated.graph)
     distinct = iter(range(len(calibrated.sites)))
     nodes = {node.target: node for node in graph.graph.nodes if node.op == "call_module"}
     for site in calibrated.sites:
-        qparams = frozen[site.name]
-        if qparams.scheme != "uniform" or qparams.group_size is not None:
-            what = "groups" if qparams.group_size is not None else f"scheme '{qparams.scheme}'"
-            raise Unsupported(f"'{site.name}' uses {what}, which is simulation only and cannot be exported")
-        if qparams.axis is not None and not site.is_weight:
-            raise Unsupported(f"'{site.name}': activations need one scale per tensor to be exported")
-        if site.is_weight and (bool(qparams.zero_point.any()) or qparams.qmin >= 0):
-            raise Unsupported(f"'{site.name}': weights need signed, symmetric codes to be exported")
-        if site.is_weight and qparams.axis not in (None, 0):
-            raise Unsupported(
-                f"'{site.name}': weights need one scale per output channel (axis 0) or per tensor to be "
-                f"exported, not along axis {qparams.axis}"
-            )
-        _replace(graph, nodes[site.path], site, qparams, 1.0 + next(distinct) * 2.0**-22)
+        _replace(graph, nodes[site.path], site, frozen[site.name], 1.0 + next(distinct) * 2.0**-22)
     graph.graph.eliminate_dead_code()
     graph.graph.lint()
     graph.recompile()
@@ -62,10 +52,11 @@ def qdq_skeleton(calibrated: CalibratedGraph, frozen: dict[str, QParams]) -> fx.
 def _replace(graph: fx.GraphModule, node: fx.Node, site: Site, qparams: QParams, nudge: float) -> None:
     value = node.args[0]
     assert isinstance(value, fx.Node)
+    weight = tensor_of(graph, str(value.target)) if site.is_weight else None
+    qparams = _in_bytes(qparams, weight)
     constants: dict[str, torch.Tensor] = {"scale": qparams.scale.detach() * nudge}
-    if site.is_weight:
+    if weight is not None:
         name = str(value.target)
-        weight = tensor_of(graph, name)
         constants["codes"] = quantize_codes(weight, qparams).to(torch.int8)
         owner, _, leaf = name.rpartition(".")
         if len(value.users) == 1:
@@ -91,3 +82,14 @@ def _replace(graph: fx.GraphModule, node: fx.Node, site: Site, qparams: QParams,
     new.meta = dict(node.meta)
     node.replace_all_uses_with(new)
     graph.graph.erase_node(node)
+
+
+def _in_bytes(qparams: QParams, weight: torch.Tensor | None) -> QParams:
+    """Parameters of nearly the same numbers in 8-bit codes, which is all that the two operators know."""
+    if qparams.scheme == "fp8_e4m3" and weight is None:
+        spec = QuantSpec.activation(symmetric=True)
+        amax = qparams.scale * qparams.qmax
+        return qparams_from_range(-amax, amax, spec)
+    if weight is not None and (qparams.scheme != "uniform" or qparams.group_size or qparams.zero_point.any()):
+        return qparams_from_range(*weight.aminmax(), QuantSpec.weight(granularity="per_tensor"))
+    return qparams

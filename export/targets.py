@@ -26,6 +26,10 @@ class Target:
         matmul_patches: run convolutions with kernel = stride as matrix products.
         integer_bias: write the biases of Gemm as int32, without which it is not run in integers.
         half_remainder: write everything that stays float in float16.
+        packed_weights: run weight-only products and grouped weights as com.microsoft MatMulNBits.
+        simulates_fp8: it has no FP8 kernels, so FP8 is rounded by casts and multiplied in float32.
+        weight_blocks: the group sizes of 4-bit weights that it takes, weight-only and symmetric; empty where
+            it takes any.
     """
 
     name: str
@@ -36,6 +40,9 @@ class Target:
     matmul_patches: bool = False
     integer_bias: bool = False
     half_remainder: bool = False
+    packed_weights: bool = False
+    simulates_fp8: bool = False
+    weight_blocks: tuple[int, ...] = ()
 
     @property
     def runs_here(self) -> bool:
@@ -75,6 +82,8 @@ TARGETS: Mapping[str, Target] = {
             saturates=True,
             matmul_patches=True,
             integer_bias=True,
+            packed_weights=True,
+            simulates_fp8=True,
         ),
         Target(
             name="ort-arm64",
@@ -82,6 +91,8 @@ TARGETS: Mapping[str, Target] = {
             activations=ActivationCodes.SIGNED,
             matmul_patches=True,
             integer_bias=True,
+            packed_weights=True,
+            simulates_fp8=True,
         ),
         Target(
             name="tensorrt",
@@ -89,6 +100,7 @@ TARGETS: Mapping[str, Target] = {
             activations=ActivationCodes.SIGNED_SYMMETRIC,
             dropped_roles=frozenset({"conv.output"}),
             half_remainder=True,
+            weight_blocks=(64, 128),
         ),
     )
 }

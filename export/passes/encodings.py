@@ -1,14 +1,15 @@
 """Write a target's scales, zero points and weight codes into a canonical QDQ graph.
 
 Sites are found by the names of their scale initializers, ``<site>.scale``. Formats of fewer than 8 bits live
-in 8-bit containers: weight codes simply stay small, and activations get a Clip in front of QuantizeLinear::
+in 8-bit containers (weights that are not multiplied as integers excepted, see :mod:`export.storage`): weight
+codes simply stay small, and activations get a Clip in front of QuantizeLinear::
 
     x' = clip(x, (qmin − z) s, (qmax − z) s)
 
 so that integer kernels run them as they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from export.passes.base import PassNote
 from export.passes.values import is_initializer, put_initializer, replace_value, tidy
+from export.storage import activation_storage, stored, weight_only_sites, weight_storage
 from quant.calibrated import CalibratedGraph
 from quant.errors import InternalError
 from quant.graph.nodes import constant_name, tensor_of
@@ -34,16 +36,21 @@ class SetEncodings:
     name = "set_encodings"
 
     def __init__(
-        self, activations: Mapping[str, QParams], weights: Mapping[str, tuple[Tensor, QParams]]
+        self,
+        activations: Mapping[str, QParams],
+        weights: Mapping[str, tuple[Tensor, QParams]],
+        weight_only: Collection[str] = (),
     ) -> None:
         """Take the target's parameters.
 
         Args:
             activations: parameters per tensor, by site.
             weights: float weight and parameters, by site.
+            weight_only: the weights whose layers read float activations.
         """
         self._activations = dict(activations)
         self._weights = dict(weights)
+        self._weight_only = frozenset(weight_only)
 
     def requires(self, model: ir.Model) -> None:
         """Every site to be written is in the graph."""
@@ -57,10 +64,7 @@ class SetEncodings:
         notes = []
         for node, site in list(_quantization_nodes(model)):
             if site in self._weights:
-                weight, qparams = self._weights[site]
-                codes = quantize_codes(weight, qparams).numpy().astype(np.int8)
-                node.replace_input_with(0, put_initializer(model, f"{site}.codes", codes))
-                put_initializer(model, f"{site}.scale", _array(qparams.scale))
+                self._write_weight(model, node, site)
             elif site in self._activations:
                 self._write(model, node, site, self._activations[site])
             else:
@@ -81,21 +85,40 @@ class SetEncodings:
                 qparams = self._activations[site]
                 zero = node.inputs[2]
                 assert zero is not None
-                if zero.dtype != _code_type(qparams):
+                if zero.dtype != activation_storage(qparams).dtype:
                     raise InternalError(f"the zero point of '{site}' is {zero.dtype}, not the codes' type")
                 if not qparams.qmin <= int(_value(zero)) <= qparams.qmax:
                     raise InternalError(f"the zero point of '{site}' is {_value(zero)}, outside its format")
 
+    def _write_weight(self, model: ir.Model, node: ir.Node, site: str) -> None:
+        weight, qparams = self._weights[site]
+        storage = weight_storage(qparams, site in self._weight_only)
+        codes = stored(quantize_codes(weight, qparams), storage.dtype)
+        node.replace_input_with(0, put_initializer(model, f"{site}.codes", codes))
+        put_initializer(model, f"{site}.scale", _array(qparams.scale))
+        if bool(qparams.zero_point.any()):
+            zero = put_initializer(
+                model, f"{site}.zero_point", _array(qparams.zero_point).astype(codes.dtype)
+            )
+            node.resize_inputs(3)
+            node.replace_input_with(2, zero)
+        if storage.block_size is not None:
+            node.attributes["axis"] = ir.AttrInt64("axis", weight.ndim - 1)
+            node.attributes["block_size"] = ir.AttrInt64("block_size", storage.block_size)
+
     def _write(self, model: ir.Model, node: ir.Node, site: str, qparams: QParams) -> None:
-        dtype = _code_type(qparams).numpy()
+        code_type = activation_storage(qparams).dtype
+        dtype = code_type.numpy()
         put_initializer(model, f"{site}.scale", _array(qparams.scale))
         zero = put_initializer(model, f"{site}.zero_point", _array(qparams.zero_point).astype(dtype))
         node.replace_input_with(2, zero)
         if node.op_type != "QuantizeLinear":
             return
         for output in node.outputs:
-            output.type = ir.TensorType(_code_type(qparams))
+            output.type = ir.TensorType(code_type)
         _remove_clip(node, site)
+        if qparams.scheme == "fp8_e4m3":
+            return  # QuantizeLinear itself stops at ±448
         limits = np.iinfo(dtype)
         if qparams.qmin > limits.min or qparams.qmax < limits.max:
             _insert_clip(model, node, site, qparams)
@@ -107,7 +130,8 @@ def set_encodings(calibrated: CalibratedGraph, frozen: Mapping[str, QParams]) ->
         site.name: (tensor_of(calibrated.graph, str(constant_name(site.node.args[0]))), frozen[site.name])
         for site in calibrated.weight_sites()
     }
-    return SetEncodings({name: q for name, q in frozen.items() if name not in weights}, weights)
+    activations = {name: q for name, q in frozen.items() if name not in weights}
+    return SetEncodings(activations, weights, weight_only_sites(calibrated, frozen))
 
 
 def _quantization_nodes(model: ir.Model) -> list[tuple[ir.Node, str]]:
@@ -118,10 +142,6 @@ def _quantization_nodes(model: ir.Model) -> list[tuple[ir.Node, str]]:
             assert scale is not None
             found.append((node, (scale.name or "").removesuffix(".scale")))
     return found
-
-
-def _code_type(qparams: QParams) -> ir.DataType:
-    return ir.DataType.UINT8 if qparams.qmin >= 0 else ir.DataType.INT8
 
 
 def _insert_clip(model: ir.Model, node: ir.Node, site: str, qparams: QParams) -> None:

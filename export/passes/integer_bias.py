@@ -74,6 +74,9 @@ def _rewrite(model: ir.Model, product: ir.Node, reader: ir.Node, index: int) -> 
     data, weight = (_dequantizer(value) for value in product.inputs[:2])
     if data is None or weight is None:
         return "its factors are not both quantized"
+    codes = array_of(weight.inputs[0])
+    if codes is None or codes.dtype not in (np.int8, np.uint8) or "block_size" in weight.attributes:
+        return "its weight is not in 8-bit integers, one scale per channel"
     input_scale, weight_scale = array_of(data.inputs[1]), array_of(weight.inputs[1])
     if input_scale is None or weight_scale is None or input_scale.size != 1:
         return "a scale is computed, or the input has several"

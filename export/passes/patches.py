@@ -82,6 +82,9 @@ def _decline(conv: ir.Node) -> str | None:
         or not is_initializer(weight.inputs[0])
     ):
         return "it is not quantized"
+    codes = array_of(weight.inputs[0])
+    if codes is None or codes.dtype not in (np.int8, np.uint8):
+        return "its codes are not integers"
     reader = only_reader(conv.outputs[0])
     if reader is not None and reader.op_type == "QuantizeLinear":
         return "its output is quantized, so it runs in integers as it is"

@@ -1,7 +1,8 @@
 """Store integer weights as their reader wants them: no Transpose behind a weight's DequantizeLinear.
 
 DQ(W[O, I], axis 0) → Transpose → MatMul  becomes  DQ(Wᵀ[I, O], axis 1) → MatMul, with the same codes and
-scales.
+scales. In blocks, scales and zero points [O, I / block] are transposed along: DQ(W, axis 1) becomes
+DQ(Wᵀ, axis 0).
 """
 
 import onnx_ir as ir
@@ -44,6 +45,11 @@ class TransposeWeights:
             name = str(node.inputs[0].name)  # type: ignore[union-attr]
             stored = codes.transpose(permutation)
             put_initializer(model, name, stored)
+            if "block_size" in node.attributes:
+                for value in node.inputs[1:]:
+                    array = array_of(value)
+                    assert array is not None
+                    put_initializer(model, str(value.name), array.transpose(permutation))  # type: ignore[union-attr]
             if scale.ndim:
                 axis = permutation.index(int_attribute(node, "axis", 1) % codes.ndim)
                 node.attributes["axis"] = ir.AttrInt64("axis", axis)

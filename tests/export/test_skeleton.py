@@ -99,7 +99,7 @@ def test_equal_scales_of_two_layers_stay_apart(linears: tuple[Path, Path]) -> No
     ("changes", "site"),
     [
         ({"activation": {"scheme": "log2"}}, "fc.input"),
-        ({"weight": {"granularity": "per_group", "group_size": 4}}, "fc.weight"),
+        ({"activation": {"granularity": "per_group", "group_size": 4}}, "fc.input"),
         ({"activation": {"granularity": "per_channel", "axis": -1}}, "fc.input"),
         ({"weight": {"granularity": "per_channel", "axis": 1}}, "fc.weight"),
         ({"weight": {"signed": False, "narrow": False}}, "fc.weight"),

@@ -1,0 +1,107 @@
+"""Which formats Q/DQ operators can express, and which of them a target takes; the rest is refused by name."""
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from export.storage import weight_only_sites, weight_storage
+from export.targets import Target
+from quant.calibrated import CalibratedGraph
+from quant.errors import Unsupported
+from quant.placement import Site
+from quant.qparams import QParams
+
+__all__ = ["check_formats", "check_target"]
+
+
+def check_formats(calibrated: CalibratedGraph, frozen: Mapping[str, QParams]) -> None:
+    """Check that every format has a form in Q/DQ operators.
+
+    Raises:
+        Unsupported: one has not; the message names the site.
+    """
+    alone = weight_only_sites(calibrated, frozen)
+    for site in calibrated.sites:
+        if site.name not in frozen:
+            continue
+        qparams = frozen[site.name]
+        if qparams.scheme == "log2":
+            raise Unsupported(
+                f"'{site.name}' uses scheme 'log2', which is simulation only and cannot be exported"
+            )
+        reason = (
+            _weight_reason(site, qparams, site.name in alone)
+            if site.is_weight
+            else _activation_reason(qparams)
+        )
+        if reason is not None:
+            raise Unsupported(f"'{site.name}': {reason}")
+
+
+def _activation_reason(qparams: QParams) -> str | None:
+    if qparams.axis is not None or qparams.group_size is not None:
+        return "activations need one scale per tensor to be exported"
+    return None
+
+
+def _weight_reason(site: Site, qparams: QParams, weight_only: bool) -> str | None:
+    grouped = qparams.group_size is not None
+    if qparams.axis not in (None, 0):
+        return (
+            "weights need one scale per output channel (axis 0), per tensor or per group to be exported, not "
+            f"along axis {qparams.axis}"
+        )
+    if grouped and site.role != "linear.weight":
+        return "groups are exported for linear layers only; give convolutions one scale per channel"
+    asymmetric = bool(qparams.zero_point.any()) or qparams.qmin >= 0
+    if asymmetric and not (weight_only or grouped):
+        return (
+            "weights need signed, symmetric codes to be exported where the activations are quantized per "
+            "tensor too; asymmetric ones are exported weight-only"
+        )
+    return None
+
+
+def check_target(calibrated: CalibratedGraph, frozen: Mapping[str, QParams], target: Target) -> None:
+    """Check that a target takes every format.
+
+    TensorRT takes 4-bit weights only for weight-only matrix products, symmetric, in blocks of 64 or 128 along
+    the products' inner axis (its documentation, "Quantization schemes"), and FP8 only on both factors.
+
+    Raises:
+        Unsupported: it does not; the message names the site and the reason.
+    """
+    if not target.weight_blocks:
+        return
+    alone = weight_only_sites(calibrated, frozen)
+    for site in calibrated.weight_sites():
+        qparams = frozen[site.name]
+        reason = _block_reason(site, qparams, site.name in alone, target)
+        sources = [s for s in calibrated.activation_sites() if s.node in _inputs(site) and s.name in frozen]
+        if any((frozen[s.name].scheme == "fp8_e4m3") != (qparams.scheme == "fp8_e4m3") for s in sources):
+            reason = "FP8 needs both factors of a product in FP8, activation and weight"
+        if reason is not None:
+            raise Unsupported(f"target {target.name} cannot take '{site.name}': {reason}")
+
+
+def _block_reason(site: Site, qparams: QParams, weight_only: bool, target: Target) -> str | None:
+    storage = weight_storage(qparams, weight_only)
+    if bool(qparams.zero_point.any()) or qparams.qmin >= 0:
+        return "its zero point is not 0; use signed: true and symmetric: true"
+    if storage.opset <= 20:
+        return None
+    sizes = " or ".join(str(size) for size in target.weight_blocks)
+    if site.role != "linear.weight":
+        return "4-bit weights are taken by matrix products only; leave convolutions float or at 8 bits"
+    if storage.dtype is not ir.DataType.INT4:
+        return f"groups are taken for 4-bit weights only, this one has codes up to {qparams.qmax}"
+    if not weight_only:
+        return "4-bit weights in groups are weight-only; leave the layer's input float, or use per_channel"
+    if storage.block_size not in target.weight_blocks:
+        had = "one scale per channel" if storage.block_size is None else f"group_size {storage.block_size}"
+        return f"4-bit weights need group_size {sizes}, this one has {had}"
+    return None
+
+
+def _inputs(weight: Site) -> set[object]:
+    return {layer.args[0] for layer in weight.node.users}
