@@ -126,7 +126,7 @@ class FakeQuantize(nn.Module):
         return qparams
 
     def fix_grid(self, grid: QParams | None) -> None:
-        """From now on :meth:`freeze` uses this scale and zero point, of the format :attr:`spec`; None: not."""
+        """From now on :meth:`freeze` uses this scale and zero point, in the format :attr:`spec`, unless None."""
         self._grid = grid
 
     def fix_range(self, low: Tensor, high: Tensor) -> None:

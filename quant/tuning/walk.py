@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from quant.graph.nodes import is_call, layer_name
 from quant.methods.outlier_side_path import CLIPPED_UNITS
