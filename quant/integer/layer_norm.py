@@ -9,7 +9,7 @@ With s1 the smallest channel scale, s_c = s1 2^alpha_c, C channels and output sc
     B = round((beta / s_out − S / R · gamma / s_out) 2^N)
     y_q = (sign(A) M X + B + 2^(N−1)) >> N                  (y = s_out y_q)
 
-X, S, T, C T − S² + E, M, N, B and y_q are int64. Float64 are R, one per row; A and B's bracket, one per value;
+X, S, T, C T − S² + E, M, N, B and y_q are int64. Float64: R, one per row; A and B's bracket, one per value;
 and the constants C gamma / s_out, gamma / s_out and beta / s_out, computed once. Each comes from one IEEE 754
 operation at a time (square root, division, multiplication, subtraction: correctly rounded), N from
 comparisons, and multiplying by 2^N is exact. So every runtime with IEEE doubles gives the same integers.

@@ -105,7 +105,7 @@ def test_a_vanishing_step_means_equal_scores() -> None:
 def test_codes_are_the_rounded_logarithm_of_the_softmax(scale: float) -> None:
     """k covers u in [1.5 · 2^(k−1), 1.5 · 2^k), so k + log2 P is in (−0.585, 0.415].
 
-    u is rounded to a whole number, which matters up to u = 3, k = 2. i-exp is off by 0.2 %, by up to a step of
+    u is rounded to a whole number, which matters up to u = 3, k = 2. i-exp is off by 0.2 %, up to a step of
     the score, and its ln 2 is rounded up to whole steps, which adds up over the halvings; after 30 it stops.
     """
     codes = random_codes(11)
