@@ -1,0 +1,1 @@
+"""Mixed precision: how much each layer suffers at each width, and which width each layer gets in a budget."""
