@@ -1,6 +1,8 @@
 """Compare the torch fake-quant model with the exported one, layer by layer and end to end."""
 
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from deploy.onnxruntime.build import Optimization, SessionSettings, build_session
 from export.lower import LoweringReport
+from export.parity.cut import dynamic_weights
 from export.parity.layers import compare_layers, torch_layers
 from export.parity.report import LIMITS, EndToEnd, LayerParity, ParityReport
 from export.settings import ExportSettings
@@ -63,7 +66,7 @@ def check_parity(
     size = _fixed_batch(proto) or BATCH
     images = images[: max(settings.parity_images // size, 1) * size]
     logits = _batched(calibrated.graph, images, size)
-    nudged = _nudged(calibrated, images, size, target.half_remainder)
+    nudged = _nudged(calibrated, images, size, target.half_remainder, dynamic_weights(proto.graph))
     reference = _batched(float_graph, images, size)
     few = images[:size]
     in_torch = torch_layers(calibrated, report.frozen, few)
@@ -88,11 +91,33 @@ def check_parity(
     return result
 
 
-def _nudged(calibrated: CalibratedGraph, images: Tensor, size: int, half: bool) -> NDArray[np.float64]:
+class _Rounding(fx.Interpreter):
+    """Runs a graph, and moves what some layers read as far as rounding each row to 8 bits may move it."""
+
+    def __init__(
+        self, graph: fx.GraphModule, layers: Collection[fx.Node], generator: torch.Generator
+    ) -> None:
+        super().__init__(graph)
+        self._layers = frozenset(layers)
+        self._generator = generator
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n not in self._layers:
+            return super().run_node(n)
+        (x, *rest), keywords = self.fetch_args_kwargs_from_env(n)
+        step = x.abs().amax(dim=-1, keepdim=True) / 127
+        moved = x + step * torch.empty(x.shape).uniform_(-0.5, 0.5, generator=self._generator)
+        return self.call_function(n.target, (moved, *rest), keywords)
+
+
+def _nudged(
+    calibrated: CalibratedGraph, images: Tensor, size: int, half: bool, dynamic: Collection[str]
+) -> NDArray[np.float64]:
     """Logits of the fake-quant model when each quantizer flips as many codes as the layer check allows.
 
     A change uniform in ± a codes moves a value across a rounding edge with probability a / 2. For a float16
-    remainder, what quantizers read changes by its relative rounding error instead.
+    remainder, what quantizers read changes by its relative rounding error instead. ``dynamic`` names the
+    weights whose layers quantize their activations on the fly.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -108,8 +133,12 @@ def _nudged(calibrated: CalibratedGraph, images: Tensor, size: int, half: bool) 
         for site in calibrated.activation_sites()
         if site.quantizer.state is FakeQuantState.QUANTIZING
     ]
+    layers = {
+        layer for site in calibrated.weight_sites() if site.name in dynamic for layer in site.node.users
+    }
+    rounding = _Rounding(calibrated.graph, layers, generator)
     try:
-        return _batched(calibrated.graph, images, size)
+        return _batched(rounding.run if layers else calibrated.graph, images, size)
     finally:
         for hook in hooks:
             hook.remove()
@@ -134,7 +163,7 @@ def _run_model(proto: onnx.ModelProto, mode: Optimization, images: Tensor, size:
     return np.concatenate(parts).astype(np.float64)
 
 
-def _batched(graph: fx.GraphModule, images: Tensor, size: int) -> NDArray[np.float64]:
+def _batched(graph: Callable[[Tensor], Tensor], images: Tensor, size: int) -> NDArray[np.float64]:
     return torch.cat([graph(batch) for batch in torch.split(images, size)]).double().numpy()
 
 

@@ -8,10 +8,11 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from quant.errors import InternalError
 
-__all__ = ["Cut", "LayerEnds", "cut_model", "layer_ends"]
+__all__ = ["Cut", "LayerEnds", "cut_model", "dynamic_weights", "layer_ends"]
 
 _MOVES = ("Reshape", "Transpose")
-_PRODUCTS = ("MatMul", "Gemm", "Conv")
+_PRODUCTS = ("MatMul", "Gemm", "Conv", "MatMulNBits")
+_INT8_LEVEL = 4  # MatMulNBits then quantizes its activations itself
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,20 @@ class LayerEnds:
     """Where a quantized layer begins and ends in the ONNX graph.
 
     Attributes:
-        values: tensor that its QuantizeLinear reads.
-        codes: tensor that QuantizeLinear writes.
+        values: tensor that its QuantizeLinear reads; that its product reads, where only the weight is
+            quantized.
+        codes: tensor that QuantizeLinear writes; in FP8, which NumPy cannot hold, the numbers behind
+            DequantizeLinear; where only the weight is quantized, ``values``.
         result: tensor with the layer's result, bias included, behind its output's Q/DQ where there is one.
         patches: the layer is a convolution written as a product, with its channels last.
+        dynamic: its kernel quantizes the activations to int8 on the fly.
     """
 
     values: str
     codes: str
     result: str
-    patches: bool
+    patches: bool = False
+    dynamic: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +51,12 @@ class Cut:
     outputs: tuple[str, ...]
 
 
-def layer_ends(graph: GraphProto, activation: str, weight: str) -> LayerEnds:
-    """Find a layer by the names of its two sites.
+def layer_ends(graph: GraphProto, activation: str | None, weight: str) -> LayerEnds:
+    """Find a layer by the names of its sites.
 
     Args:
         graph: an exported graph.
-        activation: site of the layer's input, ``blocks.7.mlp.fc2.input``.
+        activation: site of the layer's input, ``blocks.7.mlp.fc2.input``; None where it is not quantized.
         weight: site of its weight.
 
     Raises:
@@ -62,35 +67,67 @@ def layer_ends(graph: GraphProto, activation: str, weight: str) -> LayerEnds:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     producer = {name: node for node in graph.node for name in node.output}
-    scale = f"{activation}.scale"
-    quantize = next((n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[1] == scale), None)
-    weights = [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[1] == f"{weight}.scale"]
     products = [
         reader
-        for node in weights
-        for reader in readers[node.output[0]]
-        if reader.op_type in _PRODUCTS and _reads(producer, reader.input[0], scale)
+        for node in readers.get(f"{weight}.scale", [])
+        for reader in ([node] if node.op_type in _PRODUCTS else readers[node.output[0]])
+        if reader.op_type in _PRODUCTS
+        and (activation is None or _reads(producer, reader.input[0], f"{activation}.scale"))
     ]
-    if quantize is None or not products:
+    quantize = next(
+        (n for n in readers.get(f"{activation}.scale", []) if n.op_type in ("QuantizeLinear", "Div")), None
+    )
+    if not products or (activation is not None and quantize is None):
         raise InternalError(f"no layer with the sites '{activation}' and '{weight}' in the exported graph")
     product = products[0]
-    source = quantize.input[0]
-    clip = next((n for n in graph.node if n.output[0] == source and n.name == f"{activation}/Clip"), None)
-    result = product.output[0]
+    values = codes = product.input[0]
+    if quantize is not None:
+        values = quantize.input[0]
+        clip = next((n for n in graph.node if n.output[0] == values and n.name == f"{activation}/Clip"), None)
+        values = clip.input[0] if clip is not None else values
+        codes = codes if _is_fp8(graph, quantize) else quantize.output[0]
+    return LayerEnds(
+        values=values,
+        codes=codes,
+        result=_result(graph, readers, producer, product),
+        patches="Conv_patches_" in product.name,
+        dynamic=_is_dynamic(product),
+    )
+
+
+def dynamic_weights(graph: GraphProto) -> frozenset[str]:
+    """The weight sites whose products quantize their activations to int8 on the fly."""
+    return frozenset(node.input[2].removesuffix(".scale") for node in graph.node if _is_dynamic(node))
+
+
+def _is_dynamic(product: NodeProto) -> bool:
+    return product.op_type == "MatMulNBits" and any(
+        a.name == "accuracy_level" and a.i == _INT8_LEVEL for a in product.attribute
+    )
+
+
+def _is_fp8(graph: GraphProto, quantize: NodeProto) -> bool:
+    """Whether a quantizer writes FP8; its form as casts begins with a division."""
+    types = {i.name: i.data_type for i in graph.initializer}
+    return quantize.op_type == "Div" or types.get(quantize.input[2]) == TensorProto.FLOAT8E4M3FN
+
+
+def _result(
+    graph: GraphProto,
+    readers: dict[str, list[NodeProto]],
+    producer: Mapping[str, NodeProto],
+    product: NodeProto,
+) -> str:
+    """The tensor behind a product's bias, and behind a convolution's own quantizer."""
+    result: str = product.output[0]
     follower = _only(readers, result)
     constants = {i.name for i in graph.initializer}
-    if product.op_type == "MatMul" and follower is not None and follower.op_type == "Add":
+    with_add = product.op_type in ("MatMul", "MatMulNBits")
+    if with_add and follower is not None and follower.op_type == "Add":
         (bias,) = (name for name in follower.input if name != result)
         if bias in constants or (bias in producer and producer[bias].input[0] in constants):
             result = follower.output[0]
-    if product.op_type == "Conv":
-        result = _behind_quantizer(readers, result)
-    return LayerEnds(
-        values=clip.input[0] if clip is not None else source,
-        codes=quantize.output[0],
-        result=result,
-        patches="Conv_patches_" in product.name,
-    )
+    return _behind_quantizer(readers, result) if product.op_type == "Conv" else result
 
 
 def _reads(producer: Mapping[str, NodeProto], name: str, scale: str) -> bool:
@@ -98,7 +135,7 @@ def _reads(producer: Mapping[str, NodeProto], name: str, scale: str) -> bool:
     node = producer.get(name)
     while node is not None and node.op_type in _MOVES:
         node = producer.get(node.input[0])
-    return node is not None and node.op_type == "DequantizeLinear" and node.input[1] == scale
+    return node is not None and node.op_type in ("DequantizeLinear", "Mul") and node.input[1] == scale
 
 
 def cut_model(model: ModelProto, inputs: Iterable[str], outputs: Iterable[str]) -> Cut:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from deploy.onnxruntime.build import Optimization, SessionSettings, build_session
-from export.parity.cut import cut_model, layer_ends
-from export.parity.report import HALF_LIMITS, LIMITS, LayerParity
+from export.parity.cut import LayerEnds, cut_model, layer_ends
+from export.parity.report import DYNAMIC_LIMITS, HALF_LIMITS, LIMITS, LayerParity
 from quant.calibrated import CalibratedGraph
 from quant.graph.nodes import is_call
-from quant.kernels import quantize_codes
+from quant.kernels import dequantize, quantize_codes
 from quant.placement import Site
 from quant.qparams import QParams
 from quant.roles import RELUS
@@ -29,19 +29,19 @@ _FARTHEST = 2.0**31
 
 @dataclass(frozen=True, eq=False)
 class TorchLayer:
-    """A layer of which input and weight are quantized, and what it did in torch.
+    """A layer of which the weight is quantized, and what it did in torch.
 
     Attributes:
-        activation: site of its input.
+        activation: site of its input; None where only the weight is quantized.
         weight: site of its weight.
-        value: what its input's quantizer reads.
+        value: what its input's quantizer reads, or the layer itself.
         result: what it returns, behind its own output's quantizer if it has one.
         step: the size of one code: that quantizer's scale, else 8 bits over the result's range.
         bias_flips: how many of the result's codes may flip because integer kernels round the bias to int32,
             0 to 1.
     """
 
-    activation: Site
+    activation: Site | None
     weight: Site
     value: Tensor
     result: NDArray[np.float32]
@@ -62,19 +62,19 @@ def torch_layers(calibrated: CalibratedGraph, frozen: dict[str, QParams], images
     """
     found = list(_layers(calibrated, frozen))
     sites = {layer: _output_site(calibrated, frozen, layer) for *_, layer in found}
-    read = {activation.node.all_input_nodes[0] for activation, *_ in found}
+    read = {layer: (layer if site is None else site.node).all_input_nodes[0] for site, _, layer in found}
     written = {layer if site is None else site.node for layer, site in sites.items()}
     values: dict[fx.Node, Tensor] = {}
-    watch(calibrated.graph, read | written, images, values.__setitem__)
+    watch(calibrated.graph, {*read.values(), *written}, images, values.__setitem__)
     layers = []
     for activation, weight, layer in found:
         site = sites[layer]
         result = values[layer if site is None else site.node]
         spread = max(float(result.max() - result.min()), 1e-12) / 255
         step = spread if site is None else float(frozen[site.name].scale)
-        value = values[activation.node.all_input_nodes[0]]
-        flips = _bias_flips(layer, frozen[activation.name], frozen[weight.name], step)
-        layers.append(TorchLayer(activation, weight, value, result.numpy(), step, flips))
+        source = None if activation is None else frozen[activation.name]
+        flips = _bias_flips(layer, source, frozen[weight.name], step)
+        layers.append(TorchLayer(activation, weight, values[read[layer]], result.numpy(), step, flips))
     return layers
 
 
@@ -94,31 +94,38 @@ def compare_layers(
         mode: ONNX Runtime's optimizations.
         half: the model's remainder is float16.
     """
-    ends = [layer_ends(proto.graph, layer.activation.name, layer.weight.name) for layer in layers]
+    ends = [
+        layer_ends(proto.graph, layer.activation.name if layer.activation else None, layer.weight.name)
+        for layer in layers
+    ]
     feeds: dict[str, NDArray[Any]] = {}
     own: dict[str, NDArray[Any]] = {}
     for layer, end in zip(layers, ends, strict=True):
-        array = layer.value.numpy()
-        feeds[end.values] = array.astype(np.float16) if half else array
-        qparams = frozen[layer.activation.name]
-        seen = torch.from_numpy(feeds[end.values].astype(np.float32))
-        right = quantize_codes(seen, qparams).numpy()
-        own[end.codes] = right.astype(np.uint8 if qparams.qmin >= 0 else np.int8)
-    codes = _run_cut(proto, mode, feeds, [end.codes for end in ends])
-    outputs = _run_cut(proto, mode, own, [end.result for end in ends])
-    limits = HALF_LIMITS if half else LIMITS
+        array = layer.value.numpy().astype(np.float16 if half else np.float32)
+        if layer.activation is None:
+            own[end.codes] = array
+        else:
+            feeds[end.values] = array
+            own[end.codes] = _quantized(array, frozen[layer.activation.name])
+    asked = [end.codes for layer, end in zip(layers, ends, strict=True) if layer.activation is not None]
+    codes = _run_cut(proto, mode, feeds, asked) if asked else {}
+    outputs = _results(proto, mode, own, ends)
     compared = []
     for layer, end in zip(layers, ends, strict=True):
+        limits = DYNAMIC_LIMITS if end.dynamic else HALF_LIMITS if half else LIMITS
         allowed = replace(limits, share=limits.share + layer.bias_flips)
         result = np.moveaxis(layer.result, 1, -1) if end.patches else layer.result
         got = outputs[end.result].astype(np.float64).reshape(result.shape)
-        in_codes = np.abs(own[end.codes].astype(np.int64) - codes[end.codes])
+        in_codes = np.zeros(0, np.int64)
+        if layer.activation is not None:
+            qparams = frozen[layer.activation.name]
+            in_codes = np.abs(_ordinals(own[end.codes], qparams) - _ordinals(codes[end.codes], qparams))
         out_codes = np.nan_to_num(np.abs(result - got) / layer.step, nan=np.inf).clip(max=_FARTHEST)
         compared.append(
             LayerParity(
                 layer=layer.weight.layer,
                 mode=mode.value,
-                input_differ=float((in_codes > 0).mean()),
+                input_differ=float((in_codes > 0).mean()) if in_codes.size else 0.0,
                 input_most=int(in_codes.max(initial=0)),
                 inputs=in_codes.size,
                 output_differ=float((out_codes > limits.equal).mean()),
@@ -130,23 +137,41 @@ def compare_layers(
     return compared
 
 
-def _layers(calibrated: CalibratedGraph, frozen: dict[str, QParams]) -> Iterator[tuple[Site, Site, fx.Node]]:
-    """Activation site, weight site and node of every layer that both quantize, in the order of execution."""
+def _quantized(values: NDArray[Any], qparams: QParams) -> NDArray[Any]:
+    """The codes of ``values`` as ONNX holds them; of FP8, the numbers they stand for."""
+    codes = quantize_codes(torch.from_numpy(values.astype(np.float32)), qparams)
+    if qparams.scheme == "fp8_e4m3":
+        return dequantize(codes, qparams).numpy().astype(values.dtype)
+    return codes.numpy().astype(np.uint8 if qparams.qmin >= 0 else np.int8)
+
+
+def _ordinals(stored: NDArray[Any], qparams: QParams) -> NDArray[np.int64]:
+    """Integers of which neighbours are neighbouring codes."""
+    if qparams.scheme != "fp8_e4m3":
+        return stored.astype(np.int64)
+    bits = quantize_codes(torch.from_numpy(stored.astype(np.float32)), qparams).numpy().astype(np.int64)
+    return np.where(bits < 128, bits, 128 - bits)  # the highest bit is the sign
+
+
+def _layers(
+    calibrated: CalibratedGraph, frozen: dict[str, QParams]
+) -> Iterator[tuple[Site | None, Site, fx.Node]]:
+    """Activation site, weight site and node of every quantized layer, in the order of execution."""
     activations = {site.node: site for site in calibrated.activation_sites() if site.name in frozen}
     weights = {site.node: site for site in calibrated.weight_sites()}
     for layer in calibrated.graph.graph.nodes:
         read = [node for node in layer.args[:2] if isinstance(node, fx.Node)]
-        if len(read) == 2 and read[0] in activations and read[1] in weights:
-            yield activations[read[0]], weights[read[1]], layer
+        if len(read) == 2 and read[1] in weights and weights[read[1]].name in frozen:
+            yield activations.get(read[0]), weights[read[1]], layer
 
 
-def _bias_flips(layer: fx.Node, activation: QParams, weight: QParams, step: float) -> float:
+def _bias_flips(layer: fx.Node, activation: QParams | None, weight: QParams, step: float) -> float:
     """Largest expected share of outputs that an int32 bias moves to the next code.
 
     It is rounded to multiples of scale_input · scale_weight, so it is off by at most half of one, and a shift
     of a fraction of a step carries that fraction of values across a rounding edge.
     """
-    if len(layer.args) < 3 or layer.args[2] is None:
+    if activation is None or len(layer.args) < 3 or layer.args[2] is None:
         return 0.0
     return 0.5 * float(activation.scale * weight.scale.mean()) / step
 
@@ -167,6 +192,17 @@ def _output_site(calibrated: CalibratedGraph, frozen: dict[str, QParams], layer:
         if not is_call(node, *RELUS):
             return None
     return None
+
+
+def _results(
+    proto: onnx.ModelProto, mode: Optimization, feeds: dict[str, NDArray[Any]], ends: list[LayerEnds]
+) -> dict[str, NDArray[Any]]:
+    """The layers' results; what is also the input of another layer needs a cut of its own."""
+    apart = {end.result: end.codes for end in ends if end.result in feeds}
+    outputs = _run_cut(proto, mode, feeds, [end.result for end in ends if end.result not in apart])
+    for result, codes in apart.items():
+        outputs |= _run_cut(proto, mode, {codes: feeds[codes]}, [result])
+    return outputs
 
 
 def _run_cut(

@@ -9,6 +9,7 @@ from rich.table import Table
 __all__ = [
     "ABOVE_QUANTIZATION_DB",
     "BELOW_FLIP_FLOOR_DB",
+    "DYNAMIC_LIMITS",
     "HALF_LIMITS",
     "LIMITS",
     "EndToEnd",
@@ -36,6 +37,10 @@ class Limits:
 LIMITS = Limits(share=1e-3, distance=1, equal=0.1)
 HALF_LIMITS = Limits(share=0.5, distance=2, equal=0.5)
 """For a float16 remainder: every dequantized factor has 11 bits, so sums that nearly cancel move by codes."""
+
+DYNAMIC_LIMITS = Limits(share=1.0, distance=8, equal=0.5)
+"""For kernels that quantize their activations to 8 bits on the fly, which the fake-quant model does not do:
+that is of the size of a few codes of 8 bits over the result's range."""
 
 FEW = 2
 """So many codes of a layer may differ however few it has: in a head with 80 outputs one is 1.25 %."""
@@ -112,7 +117,8 @@ class ParityReport:
         images: images compared end to end.
         layer_images: images compared layer by layer.
         flip_floor_db: SQNR of the fake-quant model against itself, when each quantizer flips as many codes as
-            the layer check allows (float16 remainder: when what it reads changes by float16's rounding).
+            the layer check allows (float16 remainder: when what it reads changes by float16's rounding), and
+            rows that the runtime quantizes on the fly change by half a code.
         layers: in the order of execution, for each mode.
         end_to_end: for each mode.
         note: what could not be run here, and why.
