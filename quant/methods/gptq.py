@@ -1,7 +1,7 @@
 """GPTQ: round a weight column by column, and let the columns not yet rounded make up for the error.
 
-For rows w of a layer with inputs x the error is ‖(w − q) Xᵀ‖² = (w − q) H (w − q)ᵀ, H = Σ x xᵀ over the inputs
-that the quantized layer really reads. With U the upper Cholesky factor of H⁻¹, for i = 1 … K::
+For rows w of a layer with inputs x the error is ‖(w − q) Xᵀ‖² = (w − q) H (w − q)ᵀ, H = Σ x xᵀ over the
+inputs that the quantized layer really reads. With U the upper Cholesky factor of H⁻¹, for i = 1 … K::
 
     q_i = Q(w_i),   e = (w_i − q_i) / U_ii,   w_j ← w_j − e U_ij   for j > i
 
@@ -18,9 +18,11 @@ from torch import Tensor
 
 from quant.methods.registry import MethodNote, MethodOptions, WeightsOnly, register_method
 from quant.qparams import QParams
+from quant.tuning.eligible import why_not
+from quant.tuning.gram import input_gram, quadratic_error, spread
 from quant.tuning.layer import Layer
 
-__all__ = ["Gptq", "GptqOptions", "gptq_round", "input_gram", "quadratic_error", "spread"]
+__all__ = ["Gptq", "GptqOptions", "gptq_round"]
 
 NAME = "gptq"
 
@@ -50,10 +52,9 @@ class Gptq(WeightsOnly):
 
     def tune_layer(self, layer: Layer) -> MethodNote:
         """Round the layer's weight."""
-        bits = layer.weight_site.spec.bits
-        if bits > self._options.up_to_bits:
-            text = f"its {bits} bits are more than up_to_bits {self._options.up_to_bits}"
-            return MethodNote(NAME, layer.name, False, text)
+        reason = why_not(layer, self._options.up_to_bits)
+        if reason is not None:
+            return MethodNote(NAME, layer.name, False, reason)
         weight, grid = layer.weight, layer.grid
         hessian = input_gram(layer)
         before = quadratic_error(layer, weight - layer.quantized_weight, hessian)
@@ -63,27 +64,6 @@ class Gptq(WeightsOnly):
             return MethodNote(NAME, layer.name, False, "rounding to the nearest code is as good")
         layer.set_weight(rounded, grid)
         return MethodNote(NAME, layer.name, True, f"output error {after / before:.3f} of plain rounding's")
-
-
-def input_gram(layer: Layer) -> Tensor:
-    """H = Σ x xᵀ of a layer's quantized inputs, [groups, K, K], float64."""
-    total: Tensor | None = None
-    for x in layer.quantized_inputs():
-        rows = layer.rows(x)
-        gram = (rows.transpose(1, 2) @ rows).double()
-        total = gram if total is None else total + gram
-    assert total is not None
-    if layer.clipped_units and layer.kind == "linear":
-        units = list(layer.clipped_units)
-        total[:, units, :] = 0.0
-        total[:, :, units] = 0.0
-    return total
-
-
-def quadratic_error(layer: Layer, error: Tensor, gram: Tensor) -> float:
-    """Σ e H eᵀ over the rows e of a weight's error: the squared error of the output."""
-    rows = error.double().reshape(layer.groups, -1, gram.shape[-1])
-    return float(((rows @ gram) * rows).sum())
 
 
 @torch.no_grad()
@@ -126,14 +106,3 @@ def gptq_round(weight: Tensor, hessian: Tensor, grid: QParams, options: GptqOpti
             w[:, stop:] -= errors @ upper[start:stop, stop:]
         result[group][:, order] = rounded
     return result.reshape(weight.shape).float()
-
-
-def spread(parameter: Tensor, weight: Tensor, grid: QParams) -> Tensor:
-    """A scale or zero point repeated to the shape of the weight."""
-    if grid.group_size is not None:
-        return parameter.repeat_interleave(grid.group_size, dim=-1)
-    if grid.axis is not None:
-        shape = [1] * weight.ndim
-        shape[grid.axis] = -1
-        return parameter.reshape(shape).expand(weight.shape)
-    return parameter.expand(weight.shape)

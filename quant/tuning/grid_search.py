@@ -16,6 +16,7 @@ __all__ = ["best_grid", "shrunk_grids"]
 def shrunk_grids(weight: Tensor, spec: QuantSpec, factors: Iterable[float], name: str) -> Iterator[QParams]:
     """The grids of ``weight`` clamped to ``±f · max |w|`` for each factor f; f = 1 is the min-max grid."""
     low, high = aminmax(weight.detach(), spec, name)
+    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
     limit = torch.maximum(-low, high)
     for factor in factors:
         bound = limit * factor

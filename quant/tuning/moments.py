@@ -10,7 +10,7 @@ from quant.tuning.layer import Layer
 __all__ = ["HELD_OUT_EVERY", "Moments", "layer_moments"]
 
 HELD_OUT_EVERY = 5
-"""Every fifth image (entry of the first axis) is held out: it judges a result and takes no part in finding it."""
+"""Every fifth image (entry of the first axis) is held out: it judges a result that others gave."""
 
 
 @dataclass(frozen=True, eq=False)
