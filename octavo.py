@@ -123,6 +123,26 @@ def audit(
 
 
 @app.command()
+def profile(
+    run: Run,
+    recipe: Annotated[
+        str | None, typer.Option(help="One of the run's recipes; the first by default.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="One of the run's targets; the first by default.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="How many validation images.")] = 64,
+) -> None:
+    """Compare a quantized model with the float one, layer by layer, and say what to try at the worst.
+
+    Leaves statistics.csv, summary.json and plots in RUN/RECIPE-TARGET/profile.
+    """
+    from benchmarks.profile.run import profile_run
+
+    _say(f"{profile_run(run, recipe, target, images)}")
+
+
+@app.command()
 def report(run: Run) -> None:
     """Print a run's summary; leaves report.html and report.md."""
     from benchmarks.measure_run import report as write_report

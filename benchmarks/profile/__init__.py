@@ -1,0 +1,1 @@
+"""Write down and draw a profile: a quantized model against its float reference, layer by layer."""

@@ -1,0 +1,109 @@
+"""The files of a profile: ``statistics.csv``, ``summary.json`` and ``plots/*.svg``."""
+
+import csv
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from io import StringIO
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from benchmarks.profile.drawing import Drawing
+from benchmarks.profile.plots import draw
+from benchmarks.profile.rows import COLUMNS, rows
+from quant.profile import OUTLIER_SIGMAS, Profile, remedies
+
+__all__ = ["replace_folder", "summary_of", "write_profile"]
+
+
+def write_profile(
+    profile: Profile, folder: Path, about: Mapping[str, Any], more: Sequence[Drawing] = ()
+) -> None:
+    """Write all files; an older folder is replaced when the new one is whole.
+
+    Args:
+        profile: the figures.
+        folder: where; the folder that holds it must exist.
+        about: what was profiled, put first in ``summary.json``.
+        more: further drawings, such as :mod:`benchmarks.profile.sensitivity` makes.
+
+    Raises:
+        OSError: it cannot be written; an older folder is left as it was.
+    """
+    drawings = [*draw(profile), *more]
+
+    def write(new: Path) -> None:
+        (new / "statistics.csv").write_text(_csv(profile), encoding="utf-8", newline="")
+        summary = dict(about) | summary_of(profile)
+        (new / "summary.json").write_text(json.dumps(_plain(summary), indent=1) + "\n", encoding="utf-8")
+        (new / "plots").mkdir()
+        for drawing in drawings:
+            (new / "plots" / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
+
+    replace_folder(folder, write)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill an empty folder beside ``folder``, then put it in its place."""
+    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    try:
+        new.mkdir()
+        write(new)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def summary_of(profile: Profile) -> dict[str, Any]:
+    """The figures of the whole model, the blocks, the worst layers and what to try there."""
+    return {
+        "images": profile.images,
+        "end_to_end": asdict(profile.end_to_end),
+        "layers": len(profile.layers),
+        "qsnr_db": _spread([layer.output.qsnr_db for layer in profile.layers]),
+        "isolated_qsnr_db": _spread([layer.isolated.qsnr_db for layer in profile.layers]),
+        "weight_sqnr_db": _spread([layer.weight.sqnr_db for layer in profile.layers if layer.weight]),
+        "outliers": {"sigmas": OUTLIER_SIGMAS, **asdict(profile.outlier_line)},
+        "blocks": [
+            {"name": b.name, "qsnr_db": b.output.qsnr_db, "mse": b.output.mse, "cosine": b.output.cosine}
+            for b in profile.blocks
+        ],
+        "worst": [
+            {"name": layer.name, "isolated_qsnr_db": layer.isolated.qsnr_db} for layer in profile.worst(5)
+        ],
+        "findings": [asdict(finding) for finding in remedies(profile, 5)],
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
+    """Of the finite values: a layer without any error has an infinite ratio."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return None
+    return {"min": min(finite), "median": median(finite), "mean": fmean(finite), "max": max(finite)}
+
+
+def _csv(profile: Profile) -> str:
+    text = StringIO(newline="")
+    table = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows(profile))
+    return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no infinity; the strings are the ones of the run's summary."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -1,0 +1,68 @@
+"""Drawings of a model's sensitivity and of what precision costs; the figures are given."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from benchmarks.profile.drawing import WIDTH, Drawing, finished, layer_rows
+from benchmarks.report.svg import INK, MUTED, SERIES, drawing_style
+
+__all__ = ["draw_pareto", "draw_sensitivity"]
+
+
+def draw_sensitivity(values: Mapping[str, Mapping[int, float]], metric: str) -> Drawing:
+    """One row of bars per layer, one bar per bit-width, on a logarithmic axis.
+
+    Args:
+        values: layer to bit-width to sensitivity; what is not positive is left out.
+        metric: what it measures, with its unit, for the axis.
+    """
+    widths = sorted({bits for layer in values.values() for bits in layer})
+    title = "Sensitivity of each layer"
+    with drawing_style():
+        figure, axes = layer_rows(tuple(values), title)
+        height = 0.8 / max(1, len(widths))
+        for i, bits in enumerate(widths):
+            points = [(y, layer.get(bits, 0.0)) for y, layer in enumerate(values.values())]
+            axes.barh(
+                [y - 0.4 + (i + 0.5) * height for y, value in points if value > 0],
+                [value for _, value in points if value > 0],
+                height=height,
+                color=SERIES[(i + 1) % len(SERIES)],
+                label=f"{bits} bits",
+            )
+        axes.set_xscale("log")
+        axes.set_xlabel(metric)
+        axes.legend(frameon=False)
+        return finished(figure, "sensitivity", title)
+
+
+def draw_pareto(
+    front: Sequence[tuple[float, float]],
+    others: Mapping[str, tuple[float, float]],
+    cost: str,
+    loss: str,
+) -> Drawing:
+    """The best loss for each cost, and named choices beside it.
+
+    Args:
+        front: (cost, loss) of choices that no other beats.
+        others: (cost, loss) by name, such as ``uniform 8``.
+        cost: what the first axis measures, with its unit.
+        loss: what the second one measures.
+    """
+    title = "Loss against cost"
+    with drawing_style():
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        axes = figure.subplots()
+        ordered = sorted(front)
+        axes.plot([c for c, _ in ordered], [e for _, e in ordered], "o-", ms=5, lw=1.2, color=SERIES[1])
+        for name, (c, e) in others.items():
+            axes.plot([c], [e], "D", ms=6, color=SERIES[2])
+            axes.annotate(name, (c, e), (6, 4), textcoords="offset points", fontsize=9, color=INK)
+        axes.grid(axis="both")
+        axes.tick_params(axis="y", labelcolor=MUTED)
+        axes.set_xlabel(cost)
+        axes.set_ylabel(loss)
+        axes.set_title(title, loc="left", fontsize=11)
+        return finished(figure, "pareto", title)
