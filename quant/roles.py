@@ -37,7 +37,8 @@ ROLES: dict[str, str] = {
     "conv.weight": "its weight [O, I/groups, kh, kw]",
     "conv.output": "what it returns, behind its ReLU if one follows",
     "attention_qk.input": "q and k, before their product",
-    "attention_pv.input": "the attention weights and v, before their product",
+    "attention_pv.input": "v, before its product with the attention weights",
+    "softmax.output": "the attention weights, before their product with v",
     "conv_add.input": "both inputs of a CNN shortcut: a convolution feeds it, no LayerNorm is in the branch",
     "residual_add.input": "both inputs of any other addition of two activations (a transformer's stream)",
     "layer_norm.input": "what LayerNorm reads (a transformer's stream)",
@@ -112,7 +113,9 @@ def _places_at(node: fx.Node) -> Iterator[Place]:
     elif is_call(node, aten.matmul.default, aten.bmm.default):
         role = None if any(map(constant_name, node.args[:2])) else _attention_role(node)
         if role:
-            yield from _operands(node, role, "qk" if role.startswith("attention_qk") else "pv")
+            first, second = _operands(node, role, "qk" if role.startswith("attention_qk") else "pv")
+            yield first if role.startswith("attention_qk") else replace(first, role="softmax.output")
+            yield second
     elif is_call(node, *_ADDS) and all(len(shape_of(a)) >= 3 for a in node.args[:2]):
         same_shape = len({str(shape_of(a)) for a in node.args[:2]}) == 1  # not a mask or a position bias
         if same_shape and not any(constant_name(a) for a in node.args[:2]):

@@ -63,7 +63,7 @@ def _stop(node: fx.Node, sites: dict[fx.Node, Site]) -> Literal["layer", "produc
         return "layer"
     if is_call(node, *_PRODUCTS):
         found = [sites[a] for a in node.args[:2] if isinstance(a, fx.Node) and a in sites]
-        if any(site.role.startswith("attention") for site in found):
+        if any(role.startswith(("attention", "softmax")) for site in found for role in site.roles):
             return "product"
     return None
 
@@ -130,7 +130,7 @@ def _product(
     floats = [reference.get(a) for a in twin.args[:2] if isinstance(a, fx.Node)]
     return Product(
         name=site.layer,
-        kind="qk" if site.role.startswith("attention_qk") else "pv",
+        kind="qk" if "attention_qk.input" in site.roles else "pv",
         sites=(operands[0][1], operands[1][1]),
         inputs=(quantized.get(operands[0][0]), quantized.get(operands[1][0])),
         float_inputs=(floats[0], floats[1]),
