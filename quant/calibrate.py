@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from quant.calibrated import CalibratedGraph, Knowledge
 from quant.encoding import Encoding, freeze, set_quantizing
 from quant.errors import BadInput
+from quant.integer.attach import attach_integer_layers
 from quant.methods import GraphMethod, LayerMethod, MethodNote, Statistics, make_method
 from quant.methods.collect import collect_statistics
 from quant.methods.outlier_side_path import CLIPPED_UNITS
@@ -106,6 +107,7 @@ def _prepare(
             notes += method.apply(graph, seen, recipe)
     reference = _sharing_copy(graph)
     sites = place_fake_quant(graph, recipe)
+    notes += attach_integer_layers(graph, sites)
     if not any(site.is_weight for site in sites):
         raise BadInput(
             f"recipe '{recipe.name}' quantizes no layer of this model; check its roles, include and exclude"

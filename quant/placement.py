@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from quant.fake_quantize import FakeQuantize
+from quant.integer.marks import has_own_codes
 from quant.recipe import Recipe
 from quant.roles import Place, find_places
 from quant.spec import QuantSpec
@@ -58,7 +59,8 @@ def place_fake_quant(graph: fx.GraphModule, recipe: Recipe) -> list[Site]:
     Returns:
         The sites in the order of execution; empty when the recipe matches nothing.
     """
-    wanted = [(p, s) for p in find_places(graph) if (s := recipe.spec_for(p.role, p.layer)) is not None]
+    places = [place for place in find_places(graph) if not has_own_codes(place.value)]
+    wanted = [(p, s) for p in places if (s := recipe.spec_for(p.role, p.layer)) is not None]
     taken = {(place.value, reader) for place, _ in wanted for reader in place.readers or ()}
     groups: dict[tuple[fx.Node, str], tuple[QuantSpec, list[Place]]] = {}
     for place, spec in wanted:
