@@ -21,6 +21,8 @@ from quant.mixed.constraint import Constraint
 __all__ = ["allocate", "require_feasible"]
 
 _INFEASIBLE = 2
+_SCALE = 1e6
+"""The largest coefficient of the objective: HiGHS stops at an absolute gap of 1e-6."""
 
 
 def allocate(omega: NDArray[np.float64], constraints: Sequence[Constraint]) -> NDArray[np.intp]:
@@ -41,7 +43,8 @@ def allocate(omega: NDArray[np.float64], constraints: Sequence[Constraint]) -> N
         axis=1, keepdims=True
     )  # the same choice, of numbers that are not large and alike
     peak = omega.max()
-    result = _solve((omega / peak if peak > 0 else omega).ravel(), constraints, *omega.shape)
+    scaled = omega * (_SCALE / peak) if peak > 0 else omega
+    result = _solve(scaled.ravel(), constraints, *omega.shape)
     if result.x is None:
         raise InternalError(f"the integer program was not solved: {result.message}")
     choice: NDArray[np.intp] = result.x.reshape(omega.shape).argmax(axis=1)

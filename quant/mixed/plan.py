@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from quant.mixed.groups import Group
 from quant.mixed.settings import FLOAT
 from quant.recipe import Override, Recipe
 from quant.spec import QuantSpec
 
-__all__ = ["Choice", "Plan", "concrete_recipe"]
+__all__ = ["Choice", "Plan", "concrete_recipe", "plain_recipe"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,13 @@ def concrete_recipe(recipe: Recipe, plan: Plan) -> Recipe:
         name = None if bits == FLOAT else _named(specs, _name_of(recipe, spec), bits)
         overrides.setdefault(layer, {})[role] = name
     new = [Override(modules=layer, roles=roles) for layer, roles in overrides.items()]
+    return plain_recipe(recipe, specs=specs, overrides=(*recipe.overrides, *new))
+
+
+def plain_recipe(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe without its section ``mixed_precision``, and with other changes."""
     fields = {name: getattr(recipe, name) for name in type(recipe).model_fields if name != "mixed_precision"}
-    return Recipe(**fields | {"specs": specs, "overrides": (*recipe.overrides, *new)})
+    return Recipe(**fields | changes)
 
 
 def _places(plan: Plan) -> Iterator[tuple[str, str, int]]:

@@ -19,7 +19,7 @@ from quant.mixed.budgets import make_constraint
 from quant.mixed.constraint import Constraint
 from quant.mixed.formats import Formats
 from quant.mixed.groups import Group, find_groups
-from quant.mixed.plan import Choice, Plan, concrete_recipe
+from quant.mixed.plan import Choice, Plan, concrete_recipe, plain_recipe
 from quant.mixed.sensitivity import Sensitivity, check_metric, measure
 from quant.mixed.sensitivity.kl import kl
 from quant.mixed.settings import FLOAT, MixedPrecision
@@ -54,11 +54,17 @@ class Resolution:
 
 def resolve(recipe: Recipe, graph: fx.GraphModule, batches: Batches, progress: Progress = silent) -> Recipe:
     """The ordinary recipe, see :func:`decide`; a recipe without mixed precision is returned as it is."""
-    return recipe if recipe.mixed_precision is None else decide(recipe, graph, batches, progress).recipe
+    if recipe.mixed_precision is None:
+        return recipe
+    return decide(recipe, recipe.mixed_precision, graph, batches, progress).recipe
 
 
 def decide(
-    recipe: Recipe, graph: fx.GraphModule, batches: Batches, progress: Progress = silent
+    recipe: Recipe,
+    settings: MixedPrecision,
+    graph: fx.GraphModule,
+    batches: Batches,
+    progress: Progress = silent,
 ) -> Resolution:
     """Calibrate once, measure how sensitive every group is, and choose widths in the budget.
 
@@ -66,18 +72,15 @@ def decide(
     calibration: they come behind the decision.
 
     Args:
+        recipe: the formats, of which only the widths are changed.
+        settings: what to choose from, and in which budget.
         graph: a captured float graph; it is not changed.
-        recipe: with the section ``mixed_precision``.
         batches: the calibration images.
         progress: told what is done.
 
     Raises:
-        BadInput: the recipe has no such section, names an unknown metric, keeps no layer to decide, or has a
-            budget that cannot be met.
+        BadInput: the metric is unknown, no layer is left to decide, or a budget cannot be met.
     """
-    settings = recipe.mixed_precision
-    if settings is None:
-        raise BadInput(f"recipe '{recipe.name}' has no section mixed_precision")
     check_metric(settings.metric)
     calibrated = calibrate(graph, _measured(recipe), batches, progress)
     groups = find_groups(calibrated, settings.weights_only)
@@ -128,7 +131,7 @@ def decide(
 def _measured(recipe: Recipe) -> Recipe:
     """The recipe with nothing but its graph methods."""
     methods = tuple(s for s in recipe.methods if isinstance(make_method(s.name, s.options), GraphMethod))
-    return recipe.model_copy(update={"methods": methods, "mixed_precision": None})
+    return plain_recipe(recipe, methods=methods)
 
 
 def _kept(group: Group, settings: MixedPrecision) -> int | None:
