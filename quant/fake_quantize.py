@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from quant.errors import BadInput, InternalError
 from quant.kernels import fake_quantize
+from quant.learned import learned_fake_quantize
 from quant.observers import Observer, make_observer
 from quant.qparams import QParams, qparams_from_range
 from quant.spec import QuantSpec
@@ -126,7 +127,7 @@ class FakeQuantize(nn.Module):
         return qparams
 
     def fix_grid(self, grid: QParams | None) -> None:
-        """From now on :meth:`freeze` uses this scale and zero point, in the format :attr:`spec`, unless None."""
+        """From now on :meth:`freeze` uses this scale and zero point of the format :attr:`spec`; or not."""
         self._grid = grid
 
     def fix_range(self, low: Tensor, high: Tensor) -> None:
@@ -163,7 +164,9 @@ class FakeQuantize(nn.Module):
         if self.state is FakeQuantState.OBSERVING:
             self._observe(x)
         elif self.state is FakeQuantState.QUANTIZING:
-            return fake_quantize(x, self.qparams, self.name)
+            qparams = self.qparams
+            learned = qparams.scale.requires_grad
+            return (learned_fake_quantize if learned else fake_quantize)(x, qparams, self.name)
         return x
 
     def _observe(self, x: Tensor) -> None:

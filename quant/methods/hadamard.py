@@ -1,8 +1,8 @@
 """Rotate a transformer's residual stream so that no channel stands out: offline, exact, nothing at run time.
 
 With an orthogonal R and every writer of the stream x multiplied by it, the stream becomes x R. Let γ, β be
-the parameters of a LayerNorm and LN₀ the normalization without them. R is chosen with R 1 = 1, so that the mean
-over channels stays what it is, LN₀(x R) = LN₀(x) R, and the operator stays a whole LayerNorm::
+the parameters of a LayerNorm and LN₀ the normalization without them. R is chosen with R 1 = 1, so that the
+mean over channels stays what it is, LN₀(x R) = LN₀(x) R, and the operator stays a whole LayerNorm::
 
     writers (patches, tokens, positions, proj, fc2):   W ← Rᵀ W,  b ← b R
     LayerNorm:                                         γ ← 1,  β ← 0
