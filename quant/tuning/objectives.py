@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Objective", "closeness", "pearson", "rank_loss", "sample_pairs"]
+__all__ = ["Objective", "closeness", "pair_order", "pearson", "rank_loss", "sample_pairs"]
 
 Objective = Literal["mse", "pearson"]
 
@@ -24,7 +24,7 @@ def closeness(objective: Objective, found: Tensor, wanted: Tensor, dims: Sequenc
         float64.
     """
     if objective == "mse":
-        return -(found.double() - wanted.double()).square().mean(dim=tuple(dims))
+        return -(found - wanted).square_().mean(dim=tuple(dims), dtype=torch.float64)
     return pearson(found, wanted, dims)
 
 
@@ -62,7 +62,13 @@ def sample_pairs(length: int, count: int, seed: int) -> Tensor:
     return every[:, drawn.sort().values]
 
 
-def rank_loss(found: Tensor, wanted: Tensor, pairs: Tensor, theta: float) -> Tensor:
+def pair_order(scores: Tensor, pairs: Tensor) -> Tensor:
+    """sign(a_i − a_j) of the pairs [2, P] in every row of ``scores`` [..., N]: [..., P]."""
+    first, second = pairs
+    return torch.sign(scores[..., first] - scores[..., second])
+
+
+def rank_loss(found: Tensor, order: Tensor, pairs: Tensor, theta: float) -> Tensor:
     """How far attention scores are from keeping their order within each row, with a margin.
 
     The mean over rows and pairs (i, j) of max(0, θ − (â_i − â_j) sign(a_i − a_j)). Liu et al. 2021, equation
@@ -71,7 +77,7 @@ def rank_loss(found: Tensor, wanted: Tensor, pairs: Tensor, theta: float) -> Ten
 
     Args:
         found: quantized scores â [..., N].
-        wanted: float scores a, the same shape.
+        order: of the float scores a, from :func:`pair_order`.
         pairs: [2, P].
         theta: the margin, in units of the scores.
 
@@ -79,6 +85,5 @@ def rank_loss(found: Tensor, wanted: Tensor, pairs: Tensor, theta: float) -> Ten
         float64 [].
     """
     first, second = pairs
-    order = torch.sign(wanted[..., first] - wanted[..., second])
-    kept = (found[..., first] - found[..., second]) * order
-    return (theta - kept).clamp(min=0.0).mean(dtype=torch.float64)
+    kept = (found[..., first] - found[..., second]).mul_(order)
+    return (theta - kept).clamp_(min=0.0).mean(dtype=torch.float64)

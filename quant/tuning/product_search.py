@@ -54,12 +54,10 @@ class Found:
     Attributes:
         before: the score of the ranges in force.
         after: the score of the best ones.
-        rounds: how often both operands were gone through.
     """
 
     before: float
     after: float
-    rounds: int
 
 
 @torch.no_grad()
@@ -68,66 +66,55 @@ def search_ranges(
 ) -> Found | None:
     """Set the ranges with the highest score, operand after operand, until none changes or the rounds end.
 
-    Each operand's candidates are its smallest and largest value times each factor. The search starts from these
-    (factor 1) or from the ranges in force, whichever scores higher, so the result is no worse than either.
+    An operand's candidates are its smallest and largest value times each factor, both ends alike. The
+    search starts from factor 1 or from the ranges in force, whichever scores higher, so it ends no worse than
+    either.
 
     Args:
         product: its ranges are replaced; an operand without a single uniform scale is left alone.
         sample: rows of it.
-        by: the factors.
+        by: the factors, 1 first.
         rounds: at most so many.
         score: of a quantized product.
 
     Returns:
         None where there is nothing to move.
     """
-    quantizers = [site and site.quantizer for site in product.sites]
-    movable = [i for i, quantizer in enumerate(quantizers) if has_one_range(quantizer)]
-    if not movable:
+    quantizers = {
+        i: site.quantizer for i, site in enumerate(product.sites) if site and has_one_range(site.quantizer)
+    }
+    if not quantizers:
         return None
+    candidates = {i: scaled(_bounds(product.inputs[i]), by) for i in quantizers}
 
-    def quantized(operand: int, bounds: Range | None) -> Tensor:
-        x, quantizer = sample.operands[operand], quantizers[operand]
-        if bounds is None or quantizer is None:
-            return product.quantized(operand, x)
-        return quantize_in(x, bounds, quantizer)
+    def tried(ranges: dict[int, Range]) -> float:
+        first, second = (
+            quantize_in(x, ranges[i], quantizers[i]) if i in ranges else product.quantized(i, x)
+            for i, x in enumerate(sample.operands)
+        )
+        return score(first @ second, sample.wanted)
 
-    def tried(values: Sequence[Tensor]) -> float:
-        return score(values[0] @ values[1], sample.wanted)
-
-    candidates: dict[int, list[Range]] = {}
-    in_force: list[Range | None] = [None, None]
-    for i in movable:
-        quantizer = quantizers[i]
-        assert quantizer is not None
-        in_force[i] = quantizer.range
-        candidates[i] = scaled(_bounds(product.inputs[i]), by)
-    present = [quantized(i, bounds) for i, bounds in enumerate(in_force)]
-    chosen, best = list(in_force), tried(present)
-    before = best
-    widest = [candidates[i][0] if i in candidates else None for i in (0, 1)]
-    values = [quantized(i, bounds) for i, bounds in enumerate(widest)]
-    if (found := tried(values)) > best:
-        chosen, present, best = list(widest), values, found
-    done = 0
-    for done in range(1, rounds + 1):
+    in_force = {i: quantizer.range for i, quantizer in quantizers.items()}
+    before, chosen = tried(in_force), in_force
+    widest = {i: ranges[0] for i, ranges in candidates.items()}
+    best = tried(widest)
+    if best > before:
+        chosen = widest
+    best = max(before, best)
+    for _ in range(rounds):
         start = best
-        for i in movable:
-            for bounds in candidates[i]:
-                values = list(present)
-                values[i] = quantized(i, bounds)
-                if (found := tried(values)) > best:
-                    best, chosen[i], kept = found, bounds, values[i]
-                    present_next = kept
-            if best > start:
-                present[i] = quantized(i, chosen[i])
+        for i, ranges in candidates.items():
+            trials = [chosen | {i: bounds} for bounds in ranges]
+            scores = [tried(trial) for trial in trials]
+            if max(scores) > best:
+                best = max(scores)
+                chosen = trials[scores.index(best)]
         if best == start:
             break
-    for i in movable:
-        bounds = chosen[i]
-        if bounds is not None and bounds is not in_force[i]:
+    if best > before:
+        for i, bounds in chosen.items():
             product.set_range(i, *bounds)
-    return Found(before, best, done)
+    return Found(before, best)
 
 
 def _spread(batches: Sequence[Tensor], count: int) -> Tensor:

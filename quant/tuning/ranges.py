@@ -9,7 +9,7 @@ from quant.fake_quantize import FakeQuantize
 from quant.kernels import fake_quantize
 from quant.qparams import qparams_from_range
 
-__all__ = ["Range", "factors", "has_one_range", "quantize_in", "scaled"]
+__all__ = ["Range", "factors", "has_one_range", "input_bounds", "quantize_in", "scaled"]
 
 Range = tuple[Tensor, Tensor]
 """Low and high, scalars, float64."""
@@ -41,3 +41,15 @@ def scaled(base: Range, by: Sequence[float]) -> list[Range]:
 def quantize_in(x: Tensor, bounds: Range, quantizer: FakeQuantize) -> Tensor:
     """``x`` as the quantizer would return it with this range."""
     return fake_quantize(x, qparams_from_range(*bounds, quantizer.spec, quantizer.name), quantizer.name)
+
+
+def input_bounds(quantizer: FakeQuantize) -> Range:
+    """The smallest and the largest value that the input of a layer takes on the calibration images.
+
+    Channels that something else carries are left out.
+    """
+    assert quantizer.channels is not None
+    low, high = quantizer.channels.range()
+    kept = torch.ones(len(low), dtype=torch.bool)
+    kept[list(quantizer.ignored)] = False
+    return low[kept].min(), high[kept].max()

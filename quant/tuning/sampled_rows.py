@@ -1,4 +1,4 @@
-"""Some rows of a layer's inputs and the float outputs that belong to them: cheap trials of a quantized layer."""
+"""Some rows of a layer's inputs and the float outputs belonging to them, for cheap trials."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -60,6 +60,7 @@ class SampledRows:
             [B, R, O].
         """
         groups, _, _, depth = inputs.shape
-        y = inputs.flatten(1, 2) @ weight.reshape(groups, -1, depth).transpose(1, 2)  # [groups, B R, O / groups]
+        rows = weight.reshape(groups, -1, depth)
+        y = inputs.flatten(1, 2) @ rows.transpose(1, 2)  # [groups, B R, O / groups]
         y = y.transpose(0, 1).reshape(self.wanted.shape)
         return y if bias is None else y + bias
