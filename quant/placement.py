@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from torch import fx
 
 from quant.fake_quantize import FakeQuantize
+from quant.graph.nodes import layer_name
 from quant.integer.marks import has_own_codes
 from quant.recipe import Recipe
 from quant.roles import Place, find_places
 from quant.spec import QuantSpec
 
-__all__ = ["Site", "place_fake_quant"]
+__all__ = ["KEEP_FLOAT", "Site", "place_fake_quant", "spec_at"]
+
+KEEP_FLOAT = "octavo_keep_float"
+"""Key in the meta of a layer's node: a method decided that it is not quantized, whatever the recipe says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +64,7 @@ def place_fake_quant(graph: fx.GraphModule, recipe: Recipe) -> list[Site]:
         The sites in the order of execution; empty when the recipe matches nothing.
     """
     places = [place for place in find_places(graph) if not has_own_codes(place.value)]
-    wanted = [(p, s) for p in places if (s := recipe.spec_for(p.role, p.layer)) is not None]
+    wanted = [(p, s) for p in places if (s := _spec_of(recipe, p)) is not None]
     taken = {(place.value, reader) for place, _ in wanted for reader in place.readers or ()}
     groups: dict[tuple[fx.Node, str], tuple[QuantSpec, list[Place]]] = {}
     for place, spec in wanted:
@@ -73,6 +77,16 @@ def place_fake_quant(graph: fx.GraphModule, recipe: Recipe) -> list[Site]:
     graph.graph.lint()
     graph.recompile()
     return sites
+
+
+def spec_at(recipe: Recipe, role: str, node: fx.Node) -> QuantSpec | None:
+    """The format of ``role`` at a layer's node, or None where it stays float."""
+    return None if KEEP_FLOAT in node.meta else recipe.spec_for(role, layer_name(node))
+
+
+def _spec_of(recipe: Recipe, place: Place) -> QuantSpec | None:
+    kept = any(KEEP_FLOAT in node.meta for node in place.readers or (place.value,))
+    return None if kept else recipe.spec_for(place.role, place.layer)
 
 
 def _readers(place: Place, taken: set[tuple[fx.Node, fx.Node]]) -> list[fx.Node]:

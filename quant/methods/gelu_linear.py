@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from quant.graph.nodes import is_call, layer_name
+from quant.graph.nodes import NO_ROLE, constant_name, is_call, layer_name, through
 from quant.graph.parameters import is_private
 
 __all__ = ["GeluLinear", "find_gelu_linears"]
 
 aten = torch.ops.aten
+
+_PER_CHANNEL = (aten.mul.Tensor, aten.sub.Tensor, aten.clamp.Tensor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +21,7 @@ class GeluLinear:
 
     Attributes:
         layer: the linear layer's name.
-        gelu: the node whose output [..., C] it reads.
+        gelu: the node whose output [..., C] it reads: the GELU, or what other methods have put behind it.
         linear: its node; the weight is [O, C].
         reason: why its weight cannot be changed, or None.
     """
@@ -34,11 +36,18 @@ def find_gelu_linears(graph: fx.GraphModule) -> list[GeluLinear]:
     """All of them, in the order of execution."""
     found = []
     for node in graph.graph.nodes:
-        if is_call(node, aten.linear.default) and is_call(node.args[0], aten.gelu.default):
+        if not is_call(node, aten.linear.default) or not isinstance(value := node.args[0], fx.Node):
+            continue
+        *_, source = through(value, _by_constants)
+        if is_call(source, aten.gelu.default):
             reason = None
             if not is_private(graph, node.args[1]):
                 reason = "its weight is computed, or shared with another layer"
-            elif len(node.args[0].users) != 1:
+            elif any(user is not node and NO_ROLE not in user.meta for user in value.users):
                 reason = "something else also reads the GELU in front of it"
-            found.append(GeluLinear(layer_name(node), node.args[0], node, reason))
+            found.append(GeluLinear(layer_name(node), value, node, reason))
     return found
+
+
+def _by_constants(node: fx.Node) -> bool:
+    return is_call(node, *_PER_CHANNEL) and all(constant_name(n) for n in node.all_input_nodes[1:])

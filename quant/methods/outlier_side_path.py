@@ -14,23 +14,19 @@ are fixed at calibration.
 
 from collections.abc import Collection
 
-import torch
 from pydantic import Field
-from torch import Tensor, fx
+from torch import fx
 
-from quant.graph.nodes import NO_ROLE, constant_name, tensor_of
-from quant.graph.parameters import add_constant, update_parameter
-from quant.methods.gelu_linear import GeluLinear, find_gelu_linears
+from quant.methods.gelu_linear import find_gelu_linears
 from quant.methods.registry import MethodNote, MethodOptions, register_method
-from quant.methods.statistics import ChannelRange, Statistics
+from quant.methods.side_path import CLIPPED_UNITS, add_side_path, outlying_units
+from quant.methods.statistics import Statistics
+from quant.placement import spec_at
 from quant.recipe import Recipe
 
 __all__ = ["CLIPPED_UNITS", "OutlierSidePath", "OutlierSidePathOptions"]
 
-aten = torch.ops.aten
 NAME = "outlier_side_path"
-CLIPPED_UNITS = "octavo_clipped_units"
-"""Key in the meta of a linear node: the input channels its quantizer leaves out of the range."""
 
 
 class OutlierSidePathOptions(MethodOptions):
@@ -60,18 +56,20 @@ class OutlierSidePath:
         """Give a side path to each quantized layer that has outliers."""
         notes = []
         for found in find_gelu_linears(graph):
-            if recipe.spec_for("linear.input", found.layer) is None:
+            if spec_at(recipe, "linear.input", found.linear) is None:
                 continue
-            units = self._outliers(seen[found.gelu])
+            units = outlying_units(seen[found.gelu], self._options.threshold)
             reason: str | None
-            if found.reason is None and not units:
+            if CLIPPED_UNITS in found.linear.meta:
+                reason = "it has a side path already"
+            elif found.reason is None and not units:
                 reason = f"no unit beyond {self._options.threshold:g} times the median"
             elif len(units) > self._options.most * len(seen[found.gelu].low):
                 reason = f"{len(units)} units stand out, too many for a side path"
             else:
                 reason = found.reason
             if reason is None:
-                _split(graph, found, units)
+                add_side_path(graph, found.linear, units)
                 peak = float(seen[found.gelu].amax.max())
                 reason = f"units {', '.join(map(str, units))} (up to {peak:.1f}) computed in float"
                 notes.append(MethodNote(NAME, found.layer, True, reason))
@@ -80,41 +78,3 @@ class OutlierSidePath:
         graph.graph.lint()
         graph.recompile()
         return notes
-
-    def _outliers(self, seen: ChannelRange) -> list[int]:
-        amax = seen.amax  # m_c [C]
-        found = (amax > self._options.threshold * amax.median()).nonzero().flatten()
-        return [int(c) for c in found]
-
-
-def _split(graph: fx.GraphModule, found: GeluLinear, units: list[int]) -> None:
-    linear, x = found.linear, found.gelu
-    weight = tensor_of(graph, str(constant_name(linear.args[1])))  # [O, C]
-    columns = weight[:, units].detach().T.clone()  # [r, O]
-
-    def without_units(w: Tensor) -> Tensor:
-        w = w.clone()
-        w[:, units] = 0.0
-        return w
-
-    update_parameter(graph, linear.args[1], without_units)
-    after = linear.next
-    index = add_constant(graph, f"{found.layer}.side_units", torch.tensor(units), after)
-    side_weight = add_constant(graph, f"{found.layer}.side_weight", columns, after)
-
-    def call(target: object, *args: object) -> fx.Node:
-        node = graph.graph.call_function(target, args)  # type: ignore[arg-type]
-        node.meta["nn_module_stack"] = linear.meta.get("nn_module_stack", {})
-        node.meta[NO_ROLE] = True
-        values = (a.meta["val"] if isinstance(a, fx.Node) else a for a in args)
-        node.meta["val"] = target(*values)  # type: ignore[operator]
-        return node
-
-    readers = list(linear.users)
-    with graph.graph.inserting_before(after):
-        picked = call(aten.index_select.default, x, x.meta["val"].ndim - 1, index)  # [..., r]
-        side = call(aten.matmul.default, picked, side_weight)
-        total = call(aten.add.Tensor, linear, side)
-    for reader in readers:
-        reader.replace_input_with(linear, total)
-    linear.meta[CLIPPED_UNITS] = tuple(units)
