@@ -2,7 +2,7 @@
 
 Source: "Energy awareness in low precision neural networks", arXiv 2202.02783. With non-negative integers w_q
 (the sign is split off, :mod:`quant.energy.unsigned`) ``Σ_i w_q,i x_q,i`` is w_q,i additions of x_q,i. One
-element costs, in bit flips, its input register once and then sum and register at each of R additions on average:
+element costs, in bit flips, its input register once, and sum and register at each of R additions on average:
 
     P = (R + 0.5) b_x,        R = ‖w_q‖₁ / d
 

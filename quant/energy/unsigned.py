@@ -2,8 +2,8 @@
 
 Source: "Energy awareness in low precision neural networks", arXiv 2202.02783. A signed accumulator flips half
 of its bits whenever a product changes its sign (:mod:`quant.energy.toggles`); two unsigned ones do not. The
-weights are split, W = W⁺ − W⁻ with W⁺ = max(W, 0), W⁻ = max(−W, 0), whose non-zeros are disjoint: there are as
-many useful products as before, and one subtraction more per output.
+weights are split, W = W⁺ − W⁻ with W⁺ = max(W, 0), W⁻ = max(−W, 0), whose non-zeros are disjoint: there are
+as many useful products as before, and one subtraction more per output.
 
 The paper needs inputs >= 0. Asymmetric unsigned codes, x = s_x (q − z), serve any input: the zero point's
 part is a constant that joins the bias.
