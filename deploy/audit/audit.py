@@ -8,11 +8,11 @@ import onnxruntime as ort
 from onnx import NodeProto
 
 from deploy.audit.execute import Executed, execute
-from deploy.audit.graph import module_name
+from deploy.audit.graph import attribute, module_name
 from deploy.audit.leftovers import find_leftovers
-from deploy.audit.macs import MAC_OPS, is_integer, work_of
+from deploy.audit.macs import MAC_OPS, Kind, is_integer, work_of
 from deploy.audit.report import AuditReport, Multiplication
-from deploy.audit.rules import Finding, diagnose, left_out
+from deploy.audit.rules import Finding, diagnose, left_out, weight_only
 from deploy.audit.saturation import SaturationRisk, find_risk
 from deploy.audit.site import Site, Target
 from deploy.audit.trace import filter_shape, find_original
@@ -70,7 +70,7 @@ def audit_model(
         multiplications=tuple(multiplications),
         leftovers=find_leftovers(executed),
         saturation=tuple(risks) if chosen is Target.ORT_X86 else (),
-        notes=tuple(_notes(executed, chosen, bool(risks))),
+        notes=tuple(_notes(executed, chosen, bool(risks), multiplications)),
     )
 
 
@@ -91,7 +91,7 @@ def _multiplications(node: NodeProto, executed: Executed, target: Target) -> Ite
     for work in work_of(node, executed.graph, executed.tensors, filter_shape(original, executed.original)):
         integer = is_integer(node, work.kind)
         intended = False
-        findings: tuple[Finding, ...] = (left_out(work.kind),)
+        findings: tuple[Finding, ...] = (_not_meant(node, work.kind),)
         if not integer and original is not None:
             site = Site(original, node, executed.original, work.kind, target)
             intended = site.quantized
@@ -109,7 +109,17 @@ def _multiplications(node: NodeProto, executed: Executed, target: Target) -> Ite
         )
 
 
-def _notes(executed: Executed, target: Target, risky: bool) -> Iterator[str]:
+def _not_meant(node: NodeProto, kind: Kind) -> Finding:
+    if node.op_type == "MatMulNBits":
+        bits = attribute(node, "bits", 4)
+        assert isinstance(bits, int)
+        return weight_only(bits)
+    return left_out(kind)
+
+
+def _notes(
+    executed: Executed, target: Target, risky: bool, multiplications: Sequence[Multiplication]
+) -> Iterator[str]:
     nodes = executed.graph.graph.node
     if target is Target.ORT_ARM64:
         yield (
@@ -126,11 +136,17 @@ def _notes(executed: Executed, target: Target, risky: bool) -> Iterator[str]:
         signed = sum(_signed_kernel(n, executed) for n in nodes)
         if signed:
             yield f"{signed} integer kernels take int8 activations; on x86 uint8 activations are faster"
-    if any(n.op_type == "MatMulNBits" for n in nodes):
+    packed = [m for m in multiplications if m.op == "MatMulNBits"]
+    if packed:
+        integer = sum(m.integer for m in packed)
         yield (
-            "MatMulNBits serves weight-only quantization; it counts as integer where its accuracy_level is 4 "
-            "(activations quantized on the fly)"
+            f"{len(packed)} products hold their weights in few bits (MatMulNBits); {integer} of them "
+            "quantize their activations to int8 on the fly (accuracy_level 4) and count as integer, the others "
+            "multiply in float32"
         )
+    simulated = sum(any(f.rule == "fp8-simulated" for f in m.findings) for m in multiplications)
+    if simulated:
+        yield f"{simulated} products are FP8 simulated in float32: this CPU has no FP8 kernels"
     uncounted = sorted({n.op_type for n in nodes if n.op_type in _UNCOUNTED})
     if uncounted:
         yield f"not counted as multiply-accumulates: {', '.join(uncounted)}"

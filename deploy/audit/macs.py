@@ -59,6 +59,7 @@ INTEGER_OPS = frozenset(
 """Kernels that multiply integers."""
 
 _INT8_ACCURACY_LEVEL = 4  # MatMulNBits quantizes its activations to int8 at this accuracy_level
+_TWO_BIT_BLOCKS = range(32, 129)  # with 2-bit weights only in blocks of this size (ONNX Runtime 1.31.1)
 
 
 def is_integer(node: NodeProto, kind: Kind) -> bool:
@@ -68,7 +69,10 @@ def is_integer(node: NodeProto, kind: Kind) -> bool:
     projections are integer, its attention is float.
     """
     if node.op_type == "MatMulNBits":
-        return attribute(node, "accuracy_level", 0) == _INT8_ACCURACY_LEVEL
+        narrow = attribute(node, "bits", 4) == 2
+        return attribute(node, "accuracy_level", 0) == _INT8_ACCURACY_LEVEL and (
+            not narrow or attribute(node, "block_size", 0) in _TWO_BIT_BLOCKS
+        )
     if node.op_type == "QAttention" and kind is Kind.ACTIVATION:
         return False
     return node.op_type in INTEGER_OPS

@@ -25,7 +25,8 @@ def render(report: AuditReport, console: Console) -> None:
     console.print(Text(f"{report.model} on {report.target}, ONNX Runtime {report.runtime}", style="bold"))
     _headline(report, console)
     _unfused(report, console)
-    _left_float(report, console)
+    _floats(report.weight_only, "Only the weight is quantized; multiplied in float", console)
+    _floats(report.left_float, "Not quantized by the recipe", console)
     _leftovers(report, console)
     _saturation(report, console)
     for note in report.notes:
@@ -47,6 +48,8 @@ def _unfused(report: AuditReport, console: Console) -> None:
         text = (
             "Every multiplication the recipe quantized runs in an integer kernel."
             if report.macs(integer=True)
+            else "Only weights are quantized in this model."
+            if report.weight_only
             else "Nothing that multiplies is quantized in this model."
         )
         console.print(Text(text))
@@ -76,13 +79,13 @@ def _explanations(items: tuple[Multiplication, ...]) -> dict[Finding, int]:
     return {first[rule]: count[rule] for rule in first}
 
 
-def _left_float(report: AuditReport, console: Console) -> None:
+def _floats(multiplications: tuple[Multiplication, ...], title: str, console: Console) -> None:
     groups: defaultdict[tuple[str, Kind], list[Multiplication]] = defaultdict(list)
-    for item in report.left_float:
+    for item in multiplications:
         groups[item.op, item.kind].append(item)
     if not groups:
         return
-    table = Table(title="Not quantized by the recipe", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for column in ("Operator", "Multiplies", "Count", "MACs", "Modules"):
         table.add_column(column, justify="right" if column in ("Count", "MACs") else "left", overflow="fold")
     for (op, kind), items in groups.items():

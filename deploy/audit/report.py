@@ -93,8 +93,17 @@ class AuditReport:
         return tuple(m for m in self.multiplications if not m.integer and m.intended)
 
     @property
+    def weight_only(self) -> tuple[Multiplication, ...]:
+        """Float multiplications by weights that are stored in few bits."""
+        return tuple(m for m in self._not_meant if any(f.rule == "weight-only" for f in m.findings))
+
+    @property
     def left_float(self) -> tuple[Multiplication, ...]:
         """Float multiplications that the recipe never meant to quantize."""
+        return tuple(m for m in self._not_meant if all(f.rule != "weight-only" for f in m.findings))
+
+    @property
+    def _not_meant(self) -> tuple[Multiplication, ...]:
         return tuple(m for m in self.multiplications if not m.integer and not m.intended)
 
     @property

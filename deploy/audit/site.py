@@ -7,12 +7,13 @@ from functools import cached_property
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from deploy.audit.graph import GraphIndex
+from deploy.audit.graph import GraphIndex, attribute
 from deploy.audit.macs import OPERANDS, Kind
 
 __all__ = ["Operand", "Site", "Target"]
 
 _KEEPS_CONSTANT = frozenset({"Transpose", "Reshape", "Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten"})
+_FP8 = frozenset({TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2})
 
 
 class Target(StrEnum):
@@ -31,12 +32,14 @@ class Operand:
         constant: whether it is a weight.
         dequantize: the DequantizeLinear it comes from, layout operators skipped; None when it is float.
         source: the first computing node upstream; None for a model input or a stored tensor.
+        fp8: whether its numbers were rounded to FP8, by a Q/DQ pair or by casts.
     """
 
     tensor: str
     constant: bool
     dequantize: NodeProto | None
     source: NodeProto | None
+    fp8: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,12 @@ class Site:
     @property
     def quantized(self) -> bool:
         """Whether the recipe put a Q/DQ pair on at least one factor."""
-        return any(o.dequantize is not None for o in self.operands)
+        return any(o.dequantize is not None or o.fp8 for o in self.operands)
+
+    @property
+    def fp8(self) -> bool:
+        """Whether a factor was rounded to FP8."""
+        return any(o.fp8 for o in self.operands)
 
     @property
     def readers(self) -> list[NodeProto]:
@@ -146,4 +154,23 @@ def _operand(tensor: str, graph: GraphIndex) -> Operand:
         name, source = graph.past_layout(tensor)
         constant = False
     dequantize = source if source is not None and source.op_type == "DequantizeLinear" else None
-    return Operand(tensor, constant, dequantize, source)
+    return Operand(tensor, constant, dequantize, source, fp8=_is_fp8(source, graph))
+
+
+def _is_fp8(source: NodeProto | None, graph: GraphIndex) -> bool:
+    """Whether a node turns FP8 into floats: DequantizeLinear of such codes, or ``Cast(codes) · scale``."""
+    if source is None or source.op_type not in ("DequantizeLinear", "Mul"):
+        return False
+    codes = source.input[0]
+    widened = graph.producer.get(codes)
+    if source.op_type == "Mul":
+        if widened is None or widened.op_type != "Cast":
+            return False
+        codes = widened.input[0]
+    stored, maker = graph.initializers.get(codes), graph.producer.get(codes)
+    if stored is not None:
+        return int(stored.data_type) in _FP8
+    if maker is not None and maker.op_type == "QuantizeLinear" and len(maker.input) > 2:
+        zero = graph.initializers.get(maker.input[2])
+        return zero is not None and int(zero.data_type) in _FP8
+    return maker is not None and maker.op_type == "Cast" and attribute(maker, "to") in _FP8

@@ -7,6 +7,6 @@ what is multiplied, `results` those about what happens to the product.
 """
 
 from deploy.audit.rules import factors, results
-from deploy.audit.rules.registry import RULES, Finding, diagnose, left_out, rule
+from deploy.audit.rules.registry import RULES, Finding, diagnose, left_out, rule, weight_only
 
-__all__ = ["RULES", "Finding", "diagnose", "factors", "left_out", "results", "rule"]
+__all__ = ["RULES", "Finding", "diagnose", "factors", "left_out", "results", "rule", "weight_only"]

@@ -3,10 +3,34 @@
 import numpy as np
 from onnx import NodeProto, TensorProto
 
+from deploy.audit.graph import attribute
 from deploy.audit.rules.registry import rule
 from deploy.audit.site import Site, Target
 
 __all__: list[str] = []
+
+
+@rule("fp8-simulated")
+def _fp8(site: Site) -> tuple[str, str] | None:
+    if not site.fp8:
+        return None
+    return (
+        "ONNX Runtime's CPU provider has no FP8 kernels: the numbers are rounded to FP8 and multiplied in "
+        "float32, which shows the accuracy and not the speed",
+        "run FP8 on a GPU that has it (target tensorrt)",
+    )
+
+
+@rule("grouped-weight")
+def _grouped_weight(site: Site) -> tuple[str, str] | None:
+    if site.node.op_type != "MatMulNBits":
+        return None
+    return (
+        "the activation is rounded to integers, but the weight has a scale for each group of "
+        f"{attribute(site.node, 'block_size')}, and integer kernels take one per channel; the product is "
+        "computed in float32",
+        "for speed give the weight one scale per channel; for accuracy alone leave it",
+    )
 
 
 @rule("no-integer-kernel")

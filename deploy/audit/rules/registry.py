@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from deploy.audit.macs import Kind
 from deploy.audit.site import Site
 
-__all__ = ["RULES", "Finding", "diagnose", "left_out", "rule"]
+__all__ = ["RULES", "Finding", "diagnose", "left_out", "rule", "weight_only"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ Check = Callable[[Site], tuple[str, str] | None]
 RULES: dict[str, Check] = {}
 """Rule name to check; a check returns ``(reason, remedy)`` or None where the rule is kept."""
 
+SUFFICIENT = frozenset({"fp8-simulated", "grouped-weight"})
+"""Rules of formats that no integer kernel takes: where one is broken, the others have nothing to add."""
+
 
 def rule(name: str) -> Callable[[Check], Check]:
     """Register a check under a name."""
@@ -42,9 +45,15 @@ def rule(name: str) -> Callable[[Check], Check]:
 
 def diagnose(site: Site) -> tuple[Finding, ...]:
     """Return every rule that the site breaks; empty where none of the known ones explains it."""
-    return tuple(
+    found = tuple(
         Finding(name, *broken) for name, check in RULES.items() if (broken := check(site)) is not None
     )
+    return tuple(f for f in found if f.rule in SUFFICIENT)[:1] or found
+
+
+def weight_only(bits: int) -> Finding:
+    """Describe a product of which only the weight is quantized."""
+    return Finding("weight-only", f"weight-only: {bits}-bit weights, made float32 for a product in float", "")
 
 
 def left_out(kind: Kind) -> Finding:
