@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.profile.correlation import correlation_map
-from benchmarks.profile.drawing import WIDTH, Drawing, finished, layer_rows
+from benchmarks.profile.drawing import WIDTH, Drawing, finished, layer_rows, powers_of_ten
 from benchmarks.report.svg import INK, MUTED, SERIES, drawing_style
 from quant.profile import OUTLIER_SIGMAS, LayerProfile, Profile
 
@@ -99,6 +99,7 @@ def _per_layer(
         )
     if logarithmic:
         axes.set_xscale("log")
+        powers_of_ten(axes.xaxis)
     axes.set_xlabel(unit)
     if len(series) > 1:
         axes.legend(frameon=False, loc="best")
@@ -152,6 +153,7 @@ def _histograms(profile: Profile) -> Drawing | None:
         axes.stairs(exact / exact.sum(), edges, color=_FLOAT, lw=1.4, label="FP32")
         axes.stairs(quantized / quantized.sum(), edges, color=_QUANTIZED, lw=1.0, label="quantized")
         axes.set_yscale("log")
+        powers_of_ten(axes.yaxis)
         axes.set_title(layer.name, loc="left", fontsize=9)
         axes.tick_params(labelsize=7)
     for axes in panels[len(worst) :]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from benchmarks.profile.drawing import WIDTH, Drawing, finished, layer_rows
+from benchmarks.profile.drawing import WIDTH, Drawing, finished, layer_rows, powers_of_ten
 from benchmarks.report.svg import INK, MUTED, SERIES, drawing_style
 
 __all__ = ["draw_pareto", "draw_sensitivity"]
@@ -32,8 +32,9 @@ def draw_sensitivity(values: Mapping[str, Mapping[int, float]], metric: str) -> 
                 label=f"{bits} bits",
             )
         axes.set_xscale("log")
+        powers_of_ten(axes.xaxis)
         axes.set_xlabel(metric)
-        axes.legend(frameon=False)
+        figure.legend(frameon=False, loc="outside upper right", ncols=len(widths))
         return finished(figure, "sensitivity", title)
 
 

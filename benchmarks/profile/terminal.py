@@ -3,15 +3,16 @@
 import math
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from benchmarks.report.cells import DASH, optional, percent
-from quant.profile import Finding, LayerProfile, Profile, remedies
+from quant.profile import Comparison, Finding, LayerProfile, Profile, remedies
 
 __all__ = ["print_profile"]
 
-_HEAD = ("Layer", "QSNR", "alone", "cosine", "KL", "outliers", "weight", "W share")
+_HEAD = ("Layer", "QSNR", "alone", "cosine", "outliers, %", "weight", "W share")
 _WORST = 3
 
 
@@ -47,9 +48,11 @@ def print_profile(profile: Profile, title: str, console: Console | None = None) 
         console.print(Text(f"{name}: {layer.name}, {_db(layer.isolated.qsnr_db)} dB alone", style=style))
         said = [finding for finding in findings if finding.layer == layer.name]
         for finding in said:
-            console.print(Text(f"  {_sentence(finding)}"))
+            console.print(Padding(Text(_sentence(finding)), (0, 0, 0, 2)))
         if not said:
-            console.print(Text("  no rule applies: more bits are what is left to try (overrides)"))
+            console.print(
+                Padding(Text("no rule applies; more bits are left to try (overrides)"), (0, 0, 0, 2))
+            )
 
 
 def _table(profile: Profile, title: str, worst: list[LayerProfile]) -> Table:
@@ -66,9 +69,8 @@ def _table(profile: Profile, title: str, worst: list[LayerProfile]) -> Table:
         table.add_section()
     for block in profile.blocks:
         out = block.output
-        cells = (block.name, _db(out.qsnr_db), "", f"{out.cosine:.4f}", f"{out.kl:.1e}")
-        outliers = f"{percent(out.float_outliers)} → {percent(out.quantized_outliers)}"
-        table.add_row(*map(Text, (*cells, outliers, "", "")), style="dim")
+        cells = (block.name, _db(out.qsnr_db), "", f"{out.cosine:.4f}", _outliers(out), "", "")
+        table.add_row(*map(Text, cells), style="dim")
     return table
 
 
@@ -80,11 +82,14 @@ def _cells(layer: LayerProfile) -> tuple[str, ...]:
         _db(out.qsnr_db),
         _db(own.qsnr_db),
         f"{out.cosine:.4f}",
-        f"{out.kl:.1e}",
-        f"{percent(out.float_outliers)} → {percent(out.quantized_outliers)}",
+        _outliers(out),
         optional(lambda weight: _db(weight.sqnr_db), layer.weight),
         f"{own.weight_share:.0%}" if noisy and layer.weight is not None else DASH,
     )
+
+
+def _outliers(output: Comparison) -> str:
+    return f"{100 * output.float_outliers:.1f} → {100 * output.quantized_outliers:.1f}"
 
 
 def _db(value: float) -> str:

@@ -67,8 +67,6 @@ class LayerCollector:
         self._count = 0
         self._error: Tensor | float = 0.0  # sum over images and positions, [O]
         self._weight = _weight(layer, reference, graph)
-        constants = layer.constants
-        self._quantizes_inputs = any(quantizer_at(graph, n) for n in layer.inner if n not in constants)
         self._input: InputCollector | None = None
         if layer.has_weight:
             clipped = layer.operator.meta.get(CLIPPED_UNITS, ())
@@ -78,21 +76,21 @@ class LayerCollector:
         """Add one batch.
 
         Args:
-            known: the float graph's value of each node of the layer's boundary, and the quantized graph's
-                value of its constants.
+            known: the float graph's value of each node of the layer's boundary and of its modules, and the
+                quantized graph's value of its constants.
             x: its output in the float graph.
             y: its output in the quantized graph.
         """
         layer = self._layer
         self._output.update(x, y)
-        partly = layer.run(self._graph, known, quantize_inputs=False)
-        wholly = partly
-        if self._quantizes_inputs:
-            wholly = layer.run(self._graph, known, quantize_inputs=True)
-            self._input_noise += energy(wholly[layer.output] - partly[layer.output])
+        entering = {node: value for node, value in known.items() if node not in layer.modules}
+        values = layer.run(self._graph, entering, quantize_inputs=True)
+        partly = x
         if self._weight is not None:
-            self._weight_noise += energy(partly[layer.output] - x)
-        error = wholly[layer.output] - x
+            partly = layer.run(self._graph, known, quantize_inputs=False)[layer.output]
+            self._weight_noise += energy(partly - x)
+        error = values[layer.output] - x
+        self._input_noise += energy(values[layer.output] - partly)
         self._noise += energy(error)
         self._count += error.numel()
         rows = error.movedim(layer.channel_axis, -1).reshape(-1, error.shape[layer.channel_axis])
@@ -101,7 +99,8 @@ class LayerCollector:
             node = layer.operator.args[0]
             assert isinstance(node, fx.Node)
             quantizer = quantizer_at(self._graph, node)
-            self._input.update(partly[node], wholly[node], quantizer)
+            source = node if quantizer is None else node.all_input_nodes[0]
+            self._input.update(values[source], values[node], quantizer)
 
     def result(self) -> LayerProfile:
         """The figures so far."""

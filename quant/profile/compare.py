@@ -67,7 +67,7 @@ class _Run:
         self._readers: dict[fx.Node, list[Layer]] = {}
         for layer in found:
             self._layers_at.setdefault(layer.output, []).append(layer)
-            for node in layer.boundary:
+            for node in (*layer.boundary, *layer.modules):
                 self._readers.setdefault(node, []).append(layer)
         blocks = find_blocks(self._reference)
         self._blocks_at: dict[str, list[str]] = {}

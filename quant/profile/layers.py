@@ -36,6 +36,8 @@ class Layer:
         inner: what computes the output from :attr:`boundary`, in the order of execution: quantizers, weights,
             the operator, what a method added to it.
         boundary: the values that enter.
+        modules: those nodes of :attr:`inner` in front of the operator that compute in integers what the float
+            graph computes at the node of that name (an integer LayerNorm or softmax).
         source: what computes its input, see :class:`quant.profile.figures.InputProfile`.
     """
 
@@ -46,6 +48,7 @@ class Layer:
     channel_axis: int
     inner: tuple[fx.Node, ...]
     boundary: tuple[fx.Node, ...]
+    modules: tuple[fx.Node, ...]
     source: str
 
     @property
@@ -61,7 +64,7 @@ class Layer:
         Args:
             graph: the quantized graph.
             known: the values of :attr:`boundary`, and of those nodes of :attr:`inner` that are known.
-            quantize_inputs: False leaves out every quantizer except the weight's.
+            quantize_inputs: False leaves out every quantizer that is not known; :attr:`modules` have to be.
 
         Returns:
             The value of every node of :attr:`boundary` and :attr:`inner`.
@@ -104,6 +107,7 @@ def find_layers(reference: fx.GraphModule, quantized: fx.GraphModule) -> list[La
         InternalError: a layer is not in the quantized graph.
     """
     twins = {node.name: node for node in quantized.graph.nodes}
+    names = {node.name for node in reference.graph.nodes}
     order = {node: i for i, node in enumerate(quantized.graph.nodes)}
     chains: dict[fx.Node, tuple[str, str, list[fx.Node]]] = {}
     for place in find_places(reference):
@@ -120,6 +124,7 @@ def find_layers(reference: fx.GraphModule, quantized: fx.GraphModule) -> list[La
     for operator, (name, kind, chain) in chains.items():
         own = {twins[node.name] for node in chain}
         inner, boundary = _cut(twins[chain[-1].name], own, outputs)
+        modules = [n for n in inner - own if n.op == "call_module" and n.name in names]
         layer = Layer(
             name=name,
             kind=kind,
@@ -128,6 +133,7 @@ def find_layers(reference: fx.GraphModule, quantized: fx.GraphModule) -> list[La
             channel_axis=1 if kind in ("conv", "patch_conv") else -1,
             inner=tuple(sorted(inner, key=order.__getitem__)),
             boundary=tuple(sorted(boundary, key=order.__getitem__)),
+            modules=tuple(modules),
             source=_source(operator),
         )
         if layer.has_weight or any(quantizer_at(quantized, n) is not None for n in layer.inner):

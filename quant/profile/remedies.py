@@ -104,7 +104,7 @@ def _clipping(layer: LayerProfile) -> Verdict | None:
     source = layer.input
     if source is None or source.clipping_share <= _DOMINANT or _weight_dominates(layer):
         return None
-    text = f"clipping {source.clipped:.2%} of the input makes {source.clipping_share:.0%} of its noise"
+    text = f"clipping {100 * source.clipped:.2g}% of the input makes {source.clipping_share:.0%} of its noise"
     return text, ("omse", "mse_grid")
 
 
