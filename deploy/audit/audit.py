@@ -141,8 +141,8 @@ def _notes(
         integer = sum(m.integer for m in packed)
         yield (
             f"{len(packed)} products hold their weights in few bits (MatMulNBits); {integer} of them "
-            "quantize their activations to int8 on the fly (accuracy_level 4) and count as integer, the others "
-            "multiply in float32"
+            "quantize their activations to int8 on the fly (accuracy_level 4) and count as integer, the "
+            "others multiply in float32"
         )
     simulated = sum(any(f.rule == "fp8-simulated" for f in m.findings) for m in multiplications)
     if simulated:
