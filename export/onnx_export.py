@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from export.operators import translations
 from export.passes.base import Pass, PassNote, run_passes
 from export.passes.encodings import set_encodings
+from export.passes.functions import AddFunctions
 from export.passes.names import NameNodes
 from export.settings import ExportSettings
 from export.simplify import SimplifyNote, simplify
@@ -107,7 +108,7 @@ def _export(
         for value in (*model.graph.inputs, *model.graph.outputs):
             assert value.shape is not None
             value.shape = ir.Shape(["batch", *list(value.shape)[1:]])
-    notes = run_passes(model, [NameNodes()])
+    notes = run_passes(model, [NameNodes(), AddFunctions()])
     simplified = simplify(model, example) if settings.simplify else None
     if simplified is not None:
         model = simplified.model

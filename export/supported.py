@@ -1,13 +1,15 @@
 """Which formats Q/DQ operators can express, and which of them a target takes; the rest is refused by name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
+from export.functions.place import has_channel_codes
 from export.storage import weight_only_sites, weight_storage
 from export.targets import Target
 from quant.calibrated import CalibratedGraph
 from quant.errors import Unsupported
+from quant.integer.modules import IntegerLayer
 from quant.placement import Site
 from quant.qparams import QParams
 
@@ -32,13 +34,16 @@ def check_formats(calibrated: CalibratedGraph, frozen: Mapping[str, QParams]) ->
         reason = (
             _weight_reason(site, qparams, site.name in alone)
             if site.is_weight
-            else _activation_reason(qparams)
+            else _activation_reason(site, qparams)
         )
         if reason is not None:
             raise Unsupported(f"'{site.name}': {reason}")
 
 
-def _activation_reason(qparams: QParams) -> str | None:
+def _activation_reason(site: Site, qparams: QParams) -> str | None:
+    zero_point = qparams.zero_point.flatten()
+    if has_channel_codes(site, qparams) and bool((zero_point == zero_point[0]).all()):
+        return None
     if qparams.axis is not None or qparams.group_size is not None:
         return "activations need one scale per tensor to be exported"
     return None
@@ -71,6 +76,13 @@ def check_target(calibrated: CalibratedGraph, frozen: Mapping[str, QParams], tar
     Raises:
         Unsupported: it does not; the message names the site and the reason.
     """
+    simulated = next(_simulated(calibrated, frozen), None)
+    if target.half_remainder and simulated is not None:
+        raise Unsupported(
+            f"target {target.name} cannot take '{simulated}': integer LayerNorm, integer softmax and "
+            "activations with a scale per channel are simulated, in int64 and float64, which it does not "
+            "compute; lower to ort-x86 or ort-arm64"
+        )
     if not target.weight_blocks:
         return
     alone = weight_only_sites(calibrated, frozen)
@@ -82,6 +94,16 @@ def check_target(calibrated: CalibratedGraph, frozen: Mapping[str, QParams], tar
             reason = "FP8 needs both factors of a product in FP8, activation and weight"
         if reason is not None:
             raise Unsupported(f"target {target.name} cannot take '{site.name}': {reason}")
+
+
+def _simulated(calibrated: CalibratedGraph, frozen: Mapping[str, QParams]) -> Iterator[str]:
+    """Names of what is exported as ONNX functions."""
+    for module in calibrated.graph.modules():
+        if isinstance(module, IntegerLayer):
+            yield module.name
+    for site in calibrated.activation_sites():
+        if site.name in frozen and has_channel_codes(site, frozen[site.name]):
+            yield site.name
 
 
 def _block_reason(site: Site, qparams: QParams, weight_only: bool, target: Target) -> str | None:

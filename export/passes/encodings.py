@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from torch import Tensor
 
+from export.functions.place import has_channel_codes
 from export.passes.base import PassNote
 from export.passes.values import is_initializer, put_initializer, replace_value, tidy
 from export.storage import activation_storage, stored, weight_only_sites, weight_storage
@@ -22,6 +23,7 @@ from quant.calibrated import CalibratedGraph
 from quant.errors import InternalError
 from quant.graph.nodes import constant_name, tensor_of
 from quant.kernels import quantize_codes
+from quant.placement import Site
 from quant.qparams import QParams
 
 __all__ = ["SetEncodings", "set_encodings"]
@@ -130,8 +132,16 @@ def set_encodings(calibrated: CalibratedGraph, frozen: Mapping[str, QParams]) ->
         site.name: (tensor_of(calibrated.graph, str(constant_name(site.node.args[0]))), frozen[site.name])
         for site in calibrated.weight_sites()
     }
-    activations = {name: q for name, q in frozen.items() if name not in weights}
+    functions = {
+        s.name for s in calibrated.activation_sites() if s.name in frozen and _is_function(s, frozen)
+    }
+    activations = {name: q for name, q in frozen.items() if name not in weights and name not in functions}
     return SetEncodings(activations, weights, weight_only_sites(calibrated, frozen))
+
+
+def _is_function(site: Site, frozen: Mapping[str, QParams]) -> bool:
+    """Whether a site is a node of an ONNX function, whose constants are the same for all targets."""
+    return has_channel_codes(site, frozen[site.name])
 
 
 def _quantization_nodes(model: ir.Model) -> list[tuple[ir.Node, str]]:

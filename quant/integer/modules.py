@@ -15,10 +15,10 @@ from quant.integer.softmax import (
     softmax_constants,
 )
 
-__all__ = ["IntegerLayerNorm", "LogIntSoftmax", "ShiftMatMul"]
+__all__ = ["IntegerLayer", "IntegerLayerNorm", "LogIntSoftmax", "ShiftMatMul"]
 
 
-class _Integer(nn.Module):
+class IntegerLayer(nn.Module):
     """A layer whose formats are those of fake-quant layers, which it does not own."""
 
     def __init__(self, name: str, *quantizers: FakeQuantize) -> None:
@@ -32,7 +32,7 @@ class _Integer(nn.Module):
         return all(q.state is FakeQuantState.QUANTIZING for q in self._quantizers)
 
 
-class IntegerLayerNorm(_Integer):
+class IntegerLayerNorm(IntegerLayer):
     """LayerNorm over the last axis (:mod:`quant.integer.layer_norm`)."""
 
     def __init__(
@@ -63,7 +63,7 @@ class IntegerLayerNorm(_Integer):
         return exact + (result - exact).detach()
 
 
-class LogIntSoftmax(_Integer):
+class LogIntSoftmax(IntegerLayer):
     """Softmax over the last axis (:mod:`quant.integer.softmax`); its values are powers of two."""
 
     def __init__(self, name: str, bits: int, source: FakeQuantize) -> None:
@@ -90,7 +90,7 @@ class LogIntSoftmax(_Integer):
         return exact + (result - exact).detach()
 
 
-class ShiftMatMul(_Integer):
+class ShiftMatMul(IntegerLayer):
     """The product of an integer softmax and the codes of V, exact before its one final rounding."""
 
     def __init__(self, name: str, softmax: LogIntSoftmax, values: FakeQuantize) -> None:
