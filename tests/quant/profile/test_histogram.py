@@ -47,7 +47,7 @@ def test_the_share_of_outliers_is_that_of_the_values():
     found = collected(x, y, (slice(None),))
     mean, sigma = float(x.mean()), float(x.std(correction=0))
     exact = float(((x - mean).abs() > 3 * sigma).double().mean())
-    # 3σ lies inside a bin of width 2^-8 σ or so, in which some 20000 · 0.0044 · 2 / 256 < 1 value is expected.
+    # 3σ lies inside a bin of width 2^-8 σ or so, in which less than one of the 20000 values is expected.
     assert found.outside(found.float_counts, mean, 3 * sigma) == pytest.approx(exact, abs=3 / 20_000)
     assert found.outside(found.float_counts, mean, 1e6) == 0
     assert found.outside(found.float_counts, 0.0, 0.0) == pytest.approx(1.0, abs=1e-12)

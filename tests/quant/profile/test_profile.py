@@ -104,8 +104,8 @@ def expected(mlp: tuple[CalibratedGraph, Profile], images: torch.Tensor) -> dict
     }
 
 
-# The graph computes in float32: its values are off by some 1e-7 of their size, the noise (20 to 30 dB below the
-# signal) by some 1e-5 of its own, and a value on the border of two codes may fall to the other side.
+# The graph computes in float32: its values are off by some 1e-7 of their size, the noise (20 to 30 dB below
+# the signal) by some 1e-5 of its own, and a value on the border of two codes may fall to the other side.
 TOLERANCE = 2e-3
 
 
