@@ -39,8 +39,9 @@ class LayerCount:
         kind: what is multiplied.
         macs: multiply-accumulates.
         weights: elements of the constant operand; 0 where both are computed. Biases are not counted.
-        inputs: elements of the computed operands.
+        inputs: elements of the computed operand, of the first one where both are (q, attention weights).
         outputs: elements of the result.
+        second_inputs: elements of the second computed operand (k, v); 0 where there is a weight.
     """
 
     name: str
@@ -49,6 +50,7 @@ class LayerCount:
     weights: int
     inputs: int
     outputs: int
+    second_inputs: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,9 @@ def _count(node: fx.Node, name: str, kind: LayerKind, images: int) -> LayerCount
         kind=kind,
         macs=product.macs(first, second, result) // images,
         weights=sum(constants),
-        inputs=sum(computed),
+        inputs=sum(computed[:1]),
         outputs=math.prod(result) // images,
+        second_inputs=sum(computed[1:]),
     )
 
 
@@ -146,7 +149,13 @@ def _other_name(node: fx.Node) -> str:
 
 
 def _merged(a: LayerCount, b: LayerCount) -> LayerCount:
-    return replace(a, macs=a.macs + b.macs, inputs=a.inputs + b.inputs, outputs=a.outputs + b.outputs)
+    return replace(
+        a,
+        macs=a.macs + b.macs,
+        inputs=a.inputs + b.inputs,
+        outputs=a.outputs + b.outputs,
+        second_inputs=a.second_inputs + b.second_inputs,
+    )
 
 
 def _sizes(node: Any) -> list[int]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from quant.census import LayerCount, LayerKind
+from quant.errors import Unsupported
 from quant.recipe import Recipe
 
 __all__ = ["FLOAT_BITS", "LayerBits", "bits_of"]
@@ -16,8 +17,8 @@ class LayerBits:
     """Widths in bits: 2 to 8 are integers, 16 is fp16, 32 is fp32.
 
     Attributes:
-        weight: of the constant operand; of the second operand in a product of two activations.
-        activation: of the layer's input; of the first operand in such a product.
+        weight: of the constant operand; in an attention product of the second operand, k or v.
+        activation: of the layer's input; in an attention product of the first operand, q or the weights.
         output: of the result as it is written to memory.
     """
 
@@ -26,32 +27,46 @@ class LayerBits:
     output: int = FLOAT_BITS
 
 
+_ROLES = {
+    LayerKind.ATTENTION_QK: ("attention_qk.input", "attention_qk.input", ""),
+    LayerKind.ATTENTION_PV: ("attention_pv.input", "softmax.output", ""),
+}
+"""The roles of weight, activation and output; no recipe addresses the output of an attention product."""
+
+
 def bits_of(
     recipe: Recipe, census: Iterable[LayerCount], float_bits: int = FLOAT_BITS
 ) -> dict[str, LayerBits]:
     """The widths that ``recipe`` asks for, by layer name.
 
     What the recipe leaves in float has ``float_bits``. An output is narrow only where the recipe names its
-    role: a value that is written in float and rounded by its reader moves as float. Scales are not counted.
+    role: a value that is written in float and rounded by its reader moves as float. Scales are not counted,
+    and a log2 code counts as an integer of its width.
 
     Args:
         recipe: what is quantized.
         census: the layers.
         float_bits: 32, or 16 where the rest runs in half precision.
+
+    Raises:
+        Unsupported: the recipe asks for FP8, whose energy is not among the constants.
     """
 
     def width(role: str, layer: str) -> int:
         spec = recipe.spec_for(role, layer)
+        if spec is not None and spec.scheme == "fp8_e4m3":
+            raise Unsupported(
+                f"'{layer}': the energy of FP8 arithmetic is not known, only of int8, fp16 and fp32"
+            )
         return float_bits if spec is None else spec.bits
 
     found = {}
     for layer in census:
         if layer.kind is LayerKind.OTHER:
             found[layer.name] = LayerBits(float_bits, float_bits, float_bits)
-        elif layer.weights:
-            roles = (f"{layer.kind}.{end}" for end in ("weight", "input", "output"))
-            found[layer.name] = LayerBits(*(width(role, layer.name) for role in roles))
         else:
-            both = width(f"{layer.kind}.input", layer.name)
-            found[layer.name] = LayerBits(both, both, float_bits)
+            roles = _ROLES.get(layer.kind) or tuple(
+                f"{layer.kind}.{end}" for end in ("weight", "input", "output")
+            )
+            found[layer.name] = LayerBits(*(width(role, layer.name) for role in roles))
     return found

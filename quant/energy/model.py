@@ -161,12 +161,13 @@ def energy_of(
 def _layer(layer: LayerCount, bits: LayerBits, settings: EnergySettings) -> LayerEnergy:
     weight_bit = settings.constants.per_bit(settings.weights)
     activation_bit = settings.constants.per_bit(settings.activations)
-    moved = layer.inputs * bits.activation + layer.outputs * bits.output
+    read = layer.inputs * bits.activation + layer.second_inputs * bits.weight
+    written = layer.outputs * bits.output
     return LayerEnergy(
         name=layer.name,
         kind=layer.kind,
         bits=bits,
         macs=layer.macs * mac_energy(bits.weight, bits.activation, settings),
         weights=layer.weights * bits.weight * settings.weight_reads * weight_bit,
-        activations=moved * activation_bit,
+        activations=(read + written) * activation_bit,
     )

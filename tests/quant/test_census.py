@@ -87,9 +87,9 @@ def test_elements_of_a_grouped_convolution_and_of_attention() -> None:
     weights, inputs, outputs = 12 * 2 * 9, 8 * 25, 12 * 25
     assert conv == LayerCount("conv", LayerKind.CONV, outputs * 2 * 9, weights, inputs, outputs)
     assert (qk.kind, qk.macs, qk.weights) == (LayerKind.ATTENTION_QK, 12 * 12 * 25, 0)
-    assert (qk.inputs, qk.outputs) == (2 * 12 * 25, 12 * 12)
+    assert (qk.inputs, qk.second_inputs, qk.outputs) == (12 * 25, 12 * 25, 12 * 12)
     assert (pv.kind, pv.macs) == (LayerKind.ATTENTION_PV, 12 * 25 * 12)
-    assert (pv.inputs, pv.outputs) == (12 * 12 + 12 * 25, 12 * 25)
+    assert (pv.inputs, pv.second_inputs, pv.outputs) == (12 * 12, 12 * 25, 12 * 25)
 
 
 def test_a_static_batch_counts_one_image() -> None:

@@ -8,11 +8,14 @@ from quant.census import LayerCount, LayerKind
 from quant.energy.bits import LayerBits, bits_of
 from quant.energy.constants import EnergyConstants, Memory
 from quant.energy.model import EnergySettings, MultiplierRule, energy_of, mac_energy
-from quant.errors import BadInput
+from quant.errors import BadInput, Unsupported
 from quant.recipe import Recipe
 
 LAYER = LayerCount("fc", LayerKind.LINEAR, macs=1000, weights=10, inputs=20, outputs=30)
-PRODUCT = LayerCount("attn.qk", LayerKind.ATTENTION_QK, macs=1000, weights=0, inputs=20, outputs=30)
+PRODUCT = LayerCount(
+    "attn.qk", LayerKind.ATTENTION_QK, macs=1000, weights=0, inputs=20, outputs=30, second_inputs=40
+)
+VALUES = dataclasses.replace(PRODUCT, name="attn.pv", kind=LayerKind.ATTENTION_PV)
 SIDE = LayerCount("side", LayerKind.OTHER, macs=10, weights=1, inputs=2, outputs=3)
 
 
@@ -30,8 +33,8 @@ def vit_tiny() -> list[LayerCount]:
         sizes["fc2"] = (4 * width, width)
         layers += [linear(f"{n}.{name}", tokens, *size) for name, size in sizes.items()]
         macs, x = tokens * tokens * width, tokens * width
-        layers.append(LayerCount(f"{n}.qk", LayerKind.ATTENTION_QK, macs, 0, 2 * x, scores))
-        layers.append(LayerCount(f"{n}.pv", LayerKind.ATTENTION_PV, macs, 0, scores + x, x))
+        layers.append(LayerCount(f"{n}.qk", LayerKind.ATTENTION_QK, macs, 0, x, scores, x))
+        layers.append(LayerCount(f"{n}.pv", LayerKind.ATTENTION_PV, macs, 0, scores, x, x))
     return layers
 
 
@@ -66,6 +69,14 @@ def test_memory_traffic_is_counted_by_bit() -> None:
     (layer,) = energy_of([LAYER], bits, settings).layers
     assert layer.weights == pytest.approx(10 * 4 * 0.5 * 10e-12 / 64)
     assert layer.activations == pytest.approx((20 * 8 + 30 * 32) * 20e-12 / 64)
+    assert layer.macs == pytest.approx(1000 * 0.3e-12)
+
+
+def test_both_operands_of_a_product_move_in_their_own_widths() -> None:
+    bits = {"attn.pv": LayerBits(weight=6, activation=8, output=32)}
+    (layer,) = energy_of([VALUES], bits, EnergySettings(activations=Memory.SRAM_32K)).layers
+    assert layer.weights == 0
+    assert layer.activations == pytest.approx((20 * 8 + 40 * 6 + 30 * 32) * 20e-12 / 64)
     assert layer.macs == pytest.approx(1000 * 0.3e-12)
 
 
@@ -108,15 +119,17 @@ def test_unknown_widths_and_missing_layers_are_refused() -> None:
 
 def recipe_of(**changes: object) -> Recipe:
     weight = {"bits": 4, "signed": True, "symmetric": True}
-    specs = {"a": {"bits": 6}, "w": weight}
+    specs = {"a": {"bits": 6}, "w": weight, "p": {"bits": 8}}
     roles = {"linear.input": "a", "linear.weight": "w", "attention_qk.input": "a"}
+    roles |= {"attention_pv.input": "a", "softmax.output": "p"}
     return Recipe.model_validate({"name": "test", "specs": specs, "roles": roles} | changes)
 
 
 def test_widths_follow_the_recipe() -> None:
-    found = bits_of(recipe_of(), [LAYER, PRODUCT, SIDE])
+    found = bits_of(recipe_of(), [LAYER, PRODUCT, VALUES, SIDE])
     assert found["fc"] == LayerBits(4, 6, 32)
     assert found["attn.qk"] == LayerBits(6, 6, 32)
+    assert found["attn.pv"] == LayerBits(weight=6, activation=8, output=32)
     assert found["side"] == LayerBits(32, 32, 32)
 
 
@@ -127,3 +140,9 @@ def test_widths_follow_exceptions_and_the_float_type() -> None:
     )
     assert found["fc"] == LayerBits(4, 16, 6)
     assert found["attn.qk"] == found["side"] == LayerBits(16, 16, 16)
+
+
+def test_fp8_is_refused_and_not_taken_for_int8() -> None:
+    fp8 = {"bits": 8, "signed": True, "symmetric": True, "scheme": "fp8_e4m3"}
+    with pytest.raises(Unsupported, match="FP8"):
+        bits_of(recipe_of(specs={"a": {"bits": 6}, "w": fp8, "p": {"bits": 8}}), [LAYER])
