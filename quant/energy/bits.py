@@ -7,7 +7,7 @@ from quant.census import LayerCount, LayerKind
 from quant.errors import Unsupported
 from quant.recipe import Recipe
 
-__all__ = ["FLOAT_BITS", "LayerBits", "bits_of"]
+__all__ = ["FLOAT_BITS", "LayerBits", "bits_of", "operand_roles"]
 
 FLOAT_BITS = 32
 
@@ -27,11 +27,21 @@ class LayerBits:
     output: int = FLOAT_BITS
 
 
-_ROLES = {
-    LayerKind.ATTENTION_QK: ("attention_qk.input", "attention_qk.input", ""),
-    LayerKind.ATTENTION_PV: ("attention_pv.input", "softmax.output", ""),
-}
-"""The roles of weight, activation and output; no recipe addresses the output of an attention product."""
+def operand_roles(kind: LayerKind) -> tuple[str, str, str]:
+    """The roles whose formats are a layer's weight, activation and output of :class:`LayerBits`.
+
+    Empty where no recipe addresses an operand.
+
+    >>> operand_roles(LayerKind.ATTENTION_PV)
+    ('attention_pv.input', 'softmax.output', '')
+    """
+    if kind is LayerKind.OTHER:
+        return "", "", ""
+    if kind is LayerKind.ATTENTION_QK:
+        return "attention_qk.input", "attention_qk.input", ""
+    if kind is LayerKind.ATTENTION_PV:
+        return "attention_pv.input", "softmax.output", ""
+    return f"{kind}.weight", f"{kind}.input", f"{kind}.output"
 
 
 def bits_of(
@@ -53,20 +63,14 @@ def bits_of(
     """
 
     def width(role: str, layer: str) -> int:
-        spec = recipe.spec_for(role, layer)
+        spec = recipe.spec_for(role, layer) if role else None
         if spec is not None and spec.scheme == "fp8_e4m3":
             raise Unsupported(
                 f"'{layer}': the energy of FP8 arithmetic is not known, only of int8, fp16 and fp32"
             )
         return float_bits if spec is None else spec.bits
 
-    found = {}
-    for layer in census:
-        if layer.kind is LayerKind.OTHER:
-            found[layer.name] = LayerBits(float_bits, float_bits, float_bits)
-        else:
-            roles = _ROLES.get(layer.kind) or tuple(
-                f"{layer.kind}.{end}" for end in ("weight", "input", "output")
-            )
-            found[layer.name] = LayerBits(*(width(role, layer.name) for role in roles))
-    return found
+    return {
+        layer.name: LayerBits(*(width(role, layer.name) for role in operand_roles(layer.kind)))
+        for layer in census
+    }
