@@ -71,6 +71,7 @@ def audit_model(
         leftovers=find_leftovers(executed),
         saturation=tuple(risks) if chosen is Target.ORT_X86 else (),
         notes=tuple(_notes(executed, chosen, bool(risks), multiplications)),
+        simulated=executed.simulated,
     )
 
 
@@ -147,6 +148,11 @@ def _notes(
     simulated = sum(any(f.rule == "fp8-simulated" for f in m.findings) for m in multiplications)
     if simulated:
         yield f"{simulated} products are FP8 simulated in float32: this CPU has no FP8 kernels"
+    if executed.simulated:
+        yield (
+            f"simulated: {', '.join(map(str, executed.simulated))} compute the right integers by standard "
+            "operators in int64 and float64; no runtime has such kernels, so their time says nothing"
+        )
     uncounted = sorted({n.op_type for n in nodes if n.op_type in _UNCOUNTED})
     if uncounted:
         yield f"not counted as multiply-accumulates: {', '.join(uncounted)}"

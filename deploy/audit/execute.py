@@ -18,6 +18,7 @@ from onnx import ModelProto, ValueInfoProto
 
 from deploy.audit.graph import GraphIndex
 from deploy.audit.macs import MAC_OPS
+from deploy.audit.simulated import Simulated, find_simulated
 from deploy.onnxruntime.build import Optimization, SessionSettings
 from deploy.onnxruntime.run import NUMPY_TYPES, OrtRunner
 from deploy.runner import Array
@@ -46,11 +47,13 @@ class Executed:
         original: the model as given, local functions inlined, every node named.
         graph: the optimized model.
         tensors: what is known of the executed tensors, stored ones included.
+        simulated: the exported functions that were inlined.
     """
 
     original: GraphIndex
     graph: GraphIndex
     tensors: Mapping[str, TensorInfo]
+    simulated: tuple[Simulated, ...] = ()
 
 
 def execute(
@@ -71,6 +74,10 @@ def execute(
         BadInput: the file is not a model, or an input's size is unknown.
     """
     model = _load(path)
+    simulated = find_simulated(model)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    _name_nodes(model)
     with tempfile.TemporaryDirectory(prefix="octavo-audit-") as folder:
         named, optimized, probe = (Path(folder) / f"{n}.onnx" for n in ("named", "optimized", "probe"))
         _save(model, named)
@@ -103,7 +110,7 @@ def execute(
     for name, value in (*feeds.items(), *values.items()):
         if isinstance(value, np.ndarray):
             tensors[name] = TensorInfo(value.shape, value.dtype)
-    return Executed(GraphIndex(model), GraphIndex(executed), tensors)
+    return Executed(GraphIndex(model), GraphIndex(executed), tensors, simulated)
 
 
 def _load(path: Path) -> ModelProto:
@@ -115,9 +122,6 @@ def _load(path: Path) -> ModelProto:
         raise BadInput(f"{path}: not an ONNX model, or a truncated one: {error}") from error
     if not model.graph.node:
         raise BadInput(f"{path}: not an ONNX model, or a truncated one: the graph has no nodes")
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
-    _name_nodes(model)
     return model
 
 

@@ -8,6 +8,7 @@ from deploy.audit.leftovers import Leftover
 from deploy.audit.macs import Kind
 from deploy.audit.rules import Finding
 from deploy.audit.saturation import SaturationRisk
+from deploy.audit.simulated import Simulated
 from deploy.cpu import CpuInfo
 
 __all__ = ["AuditReport", "Multiplication"]
@@ -54,6 +55,7 @@ class AuditReport:
         leftovers: every Q and DQ node that is executed.
         saturation: layers that may saturate on CPUs without VNNI.
         notes: what else the reader should know.
+        simulated: functions that compute on integers by standard operators, because no kernel does.
     """
 
     model: str
@@ -65,6 +67,7 @@ class AuditReport:
     leftovers: tuple[Leftover, ...]
     saturation: tuple[SaturationRisk, ...]
     notes: tuple[str, ...]
+    simulated: tuple[Simulated, ...] = ()
 
     def macs(self, *kinds: Kind, integer: bool | None = None) -> int:
         """Sum the multiply-accumulates of some kinds (all, if none is named), in integer kernels or not."""
