@@ -185,8 +185,11 @@ class FakeQuantize(nn.Module):
 
 
 def _regrid(grid: QParams, old: QuantSpec, new: QuantSpec) -> QParams:
-    """The same range in a format of another width: ``scale · (qmax_old / qmax_new)``."""
-    if new.bits == old.bits:
+    """The same range in a format of another width: ``scale · (qmax_old / qmax_new)``.
+
+    A grid with more codes than its format has (simulation only) stays as it is.
+    """
+    if new.bits == old.bits or grid.qmax > old.qmax:
         return grid
     if not (old.symmetric and new.symmetric and old.signed == new.signed):
         raise InternalError("a fixed grid can only be written at another width if it is symmetric")
