@@ -23,20 +23,15 @@ from pydantic import Field
 from torch import Tensor, fx
 from torch.func import functional_call
 
-from quant.fake_quantize import FakeQuantState
-from quant.graph.nodes import constant_name, layer_name
+from quant.graph.nodes import layer_name
 from quant.methods.registry import MethodNote, MethodOptions, register_method
-from quant.placement import Site
-from quant.qparams import QParams
-from quant.tuning.gram import spread
 from quant.tuning.model import Tuning
 from quant.tuning.segments import Segment, segment_between, segments
+from quant.tuning.trainable import Trainable
 
 __all__ = ["Reconstruct", "ReconstructOptions"]
 
 NAME = "reconstruct"
-_LATENT = 0.45
-"""How far, in codes, a weight may start from its code: below half a code."""
 
 
 class ReconstructOptions(MethodOptions):
@@ -69,16 +64,10 @@ class _Block:
 
     Attributes:
         graph: the quantized block, of one input.
-        weights: sites of its weights, with the parameters' names.
-        scales: sites of its activations.
-        biases: names of its layers' biases.
-        rest: the float model from the block's output to the features.
+        rest: the float model from the block's output to the features, None where there is nothing between.
     """
 
     graph: fx.GraphModule
-    weights: dict[str, Site]
-    scales: list[Site]
-    biases: list[str]
     rest: fx.GraphModule | None
 
 
@@ -133,12 +122,11 @@ class Reconstruct:
         order = torch.randperm(len(inputs), generator=generator)
         held = max(1, round(options.held_out * len(inputs)))
         judges, train = order[:held], order[held:]
-        learned = _Learned(tuning, block)
-        before = _losses(block, learned.initial(), inputs[judges], wanted[judges])
+        learned = Trainable(tuning, block.graph)
+        before = _losses(block, {}, inputs[judges], wanted[judges])
         start = _losses(block, learned.values(), inputs[train][:64], wanted[train][:64])
-        unit = start[0] ** 0.5
-        groups = learned.groups(options, unit)
-        optimizer = torch.optim.Adam(groups)
+        bias_rate = options.bias_rate * start[0] ** 0.5
+        optimizer = torch.optim.Adam(learned.groups(options.weight_rate, options.scale_rate, bias_rate))
         steps = options.iterations + options.feature_iterations
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
         for step in range(steps):
@@ -150,7 +138,7 @@ class Reconstruct:
                     target = block.rest(wanted[picked])
                 loss = loss + (block.rest(output) - target).square().mean() / start[1]
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
         after = _losses(block, learned.values(), inputs[judges], wanted[judges])
@@ -158,97 +146,19 @@ class Reconstruct:
         text = f"held-out error {shares[0]:.3f} of before, features {shares[1]:.3f}"
         if not (shares[1] < 1.0 and shares[0] < 1.25):
             return MethodNote(NAME, segment.name, False, f"{text}: left as it was")
-        learned.keep()
+        learned.keep(learned.state())
         return MethodNote(NAME, segment.name, True, text)
 
 
-class _Learned:
-    """The trained variables of a block and the tensors that the block is called with."""
-
-    def __init__(self, tuning: Tuning, block: _Block) -> None:
-        self._tuning = tuning
-        self._block = block
-        self._units: dict[str, Tensor] = {}
-        self._grids: dict[str, QParams] = {}
-        self._theta: dict[str, Tensor] = {}
-        for name, site in block.weights.items():
-            grid = site.quantizer.qparams
-            weight = tuning.parameters.get(name)
-            unit = spread(grid.scale, weight, grid)
-            code = site.quantizer(weight)
-            wanted = _reference_parameter(tuning, name)
-            start = code + (wanted - code).clamp(-_LATENT * unit, _LATENT * unit)
-            self._units[name], self._grids[name] = unit, grid
-            self._theta[name] = (start / unit).requires_grad_()
-        self._log = {
-            site.name: torch.zeros(site.quantizer.qparams.scale.shape, requires_grad=True)
-            for site in block.scales
-        }
-        self._scales = {site.name: site.quantizer.qparams.scale.clone() for site in block.scales}
-        self._bias = {name: tuning.parameters.get(name).clone().requires_grad_() for name in block.biases}
-
-    def initial(self) -> dict[str, Tensor]:
-        """What the block is before training."""
-        return {}
-
-    def values(self) -> dict[str, Tensor]:
-        """The block's parameters and scales, by name, as functions of the trained variables."""
-        found: dict[str, Tensor] = {name: theta * self._units[name] for name, theta in self._theta.items()}
-        for site in self._block.scales:
-            found[f"{site.path}.scale"] = self._scales[site.name] * self._log[site.name].exp()
-        return found | self._bias
-
-    def groups(self, options: ReconstructOptions, unit: float) -> list[dict[str, object]]:
-        """Parameter groups for the optimizer."""
-        return [
-            {"params": list(self._theta.values()), "lr": options.weight_rate},
-            {"params": list(self._log.values()), "lr": options.scale_rate},
-            {"params": list(self._bias.values()), "lr": options.bias_rate * unit},
-        ]
-
-    def keep(self) -> None:
-        """Write the trained values into the graph."""
-        parameters = self._tuning.parameters
-        values = {name: value.detach() for name, value in self.values().items()}
-        for name, site in self._block.weights.items():
-            parameters.set_weight(site, values[name], self._grids[name])
-        for name in self._bias:
-            parameters.set(name, values[name])
-        for site in self._block.scales:
-            scale, grid = values[f"{site.path}.scale"].double(), site.quantizer.qparams
-            low, high = ((end - grid.zero_point) * scale for end in (grid.qmin, grid.qmax))
-            parameters.set_range(site, low, high)
-
-
-def _block(tuning: Tuning, segment: Segment, features: fx.Node | None) -> _Block:
-    graph = segment_between(tuning.graph, segment.start, segment.end)
-    by_path = {site.path: site for site in tuning.sites}
-    weights: dict[str, Site] = {}
-    scales: list[Site] = []
-    biases: list[str] = []
-    for node in graph.graph.nodes:
-        site = by_path.get(str(node.target)) if node.op == "call_module" else None
-        if site is not None and site.is_weight:
-            weights[str(constant_name(node.args[0]))] = site
-            layers = [*next(iter(node.users)).args, None]
-            if constant_name(layers[2]) is not None:
-                biases.append(str(constant_name(layers[2])))
-        elif site is not None and site.quantizer.state is FakeQuantState.QUANTIZING and _is_plain(site):
-            scales.append(site)
+def _block(tuning: Tuning, segment: Segment, features: fx.Node) -> _Block:
     end = _twin(tuning, segment.end)
     rest = None
-    if features is not None and features is not end and features in _behind(end):
+    if features is not end and features in _behind(end):
         rest = segment_between(tuning.reference, end, features)
-    return _Block(graph, weights, scales, biases, rest)
+    return _Block(segment_between(tuning.graph, segment.start, segment.end), rest)
 
 
-def _is_plain(site: Site) -> bool:
-    """Whether an activation has one affine scale that may be trained; a fixed range stays."""
-    spec = site.spec
-    return spec.granularity == "per_tensor" and spec.scheme == "uniform" and spec.observer != "fixed"
-
-
-def _features(tuning: Tuning) -> fx.Node | None:
+def _features(tuning: Tuning) -> fx.Node:
     """What the last weight layer of the float model reads."""
     layers = [n for site in tuning.sites if site.is_weight for n in site.node.users]
     last = _twin(tuning, max(layers))
@@ -272,14 +182,6 @@ def _twin(tuning: Tuning, node: fx.Node) -> fx.Node:
     """The node of the same name in the float reference."""
     twin: fx.Node = next(n for n in tuning.reference.graph.nodes if n.name == node.name)
     return twin
-
-
-def _reference_parameter(tuning: Tuning, name: str) -> Tensor:
-    value = tuning.reference
-    for part in name.split("."):
-        value = getattr(value, part)
-    assert isinstance(value, Tensor)
-    return value.detach()
 
 
 @torch.no_grad()

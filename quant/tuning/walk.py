@@ -1,7 +1,7 @@
 """Walk through a calibrated graph in forward order and let layer methods change it on the way."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import fx
@@ -148,16 +148,10 @@ def _unquantized(source: fx.Node, sites: dict[fx.Node, Site]) -> tuple[fx.Node, 
 
 
 def _constant_sources(node: fx.Node) -> list[fx.Node]:
-    """The weight, its quantizer and the bias of a layer, in the order of execution."""
+    """The weight, its quantizer and the bias of a layer, in the order of execution; none of a product."""
     found: list[fx.Node] = []
-    frontier: list[Any] = list(node.args[1:3])
-    while frontier:
-        source = frontier.pop()
-        if isinstance(source, fx.Node) and all(n.op == "get_attr" for n in _roots(source)):
-            found.append(source)
-            frontier.extend(source.all_input_nodes)
-    return sorted(found)
-
-
-def _roots(node: fx.Node) -> list[fx.Node]:
-    return [node] if not node.all_input_nodes else [r for n in node.all_input_nodes for r in _roots(n)]
+    for source in node.args[1:3]:
+        if isinstance(source, fx.Node):
+            chain = [*source.all_input_nodes, source]
+            found += chain if chain[0].op == "get_attr" else []
+    return found
