@@ -26,7 +26,7 @@ class SearchOptions(MethodOptions):
     low: float = Field(default=0.5, gt=0.0)
     high: float = Field(default=1.2, gt=0.0)
     rounds: int = Field(default=3, ge=1, le=20)
-    rows: int = Field(default=512, ge=1)
+    rows: int = Field(default=256, ge=1)
     images: int = Field(default=32, ge=1)
     seed: int = Field(default=0, ge=0)
 
