@@ -125,7 +125,10 @@ def _nudged(
         (x,) = inputs
         random = torch.empty(x.shape).uniform_(-1, 1, generator=generator)
         assert isinstance(quantizer, FakeQuantize)
-        nudge = x * HALF_NUDGE if half else 2 * LIMITS.share * quantizer.qparams.scale
+        qparams = quantizer.qparams
+        # A step of E4M3 is at most an eighth of the number.
+        step = x.abs() / 8 if qparams.scheme == "fp8_e4m3" else qparams.scale
+        nudge = x * HALF_NUDGE if half else 2 * LIMITS.share * step
         return (x + nudge * random,)
 
     hooks = [

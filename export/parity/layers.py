@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from deploy.onnxruntime.build import Optimization, SessionSettings, build_session
 from export.parity.cut import LayerEnds, cut_model, layer_ends
-from export.parity.report import DYNAMIC_LIMITS, HALF_LIMITS, LIMITS, LayerParity
+from export.parity.report import DYNAMIC_LIMITS, HALF_FP8_LIMITS, HALF_LIMITS, LIMITS, LayerParity, Limits
 from quant.calibrated import CalibratedGraph
 from quant.graph.nodes import is_call
 from quant.kernels import dequantize, quantize_codes
@@ -112,7 +112,7 @@ def compare_layers(
     outputs = _results(proto, mode, own, ends)
     compared = []
     for layer, end in zip(layers, ends, strict=True):
-        limits = DYNAMIC_LIMITS if end.dynamic else HALF_LIMITS if half else LIMITS
+        limits = _limits(layer, end, frozen, half)
         allowed = replace(limits, share=limits.share + layer.bias_flips)
         result = np.moveaxis(layer.result, 1, -1) if end.patches else layer.result
         got = outputs[end.result].astype(np.float64).reshape(result.shape)
@@ -135,6 +135,15 @@ def compare_layers(
             )
         )
     return compared
+
+
+def _limits(layer: TorchLayer, end: LayerEnds, frozen: dict[str, QParams], half: bool) -> Limits:
+    if end.dynamic:
+        return DYNAMIC_LIMITS
+    if not half:
+        return LIMITS
+    fp8 = layer.activation is not None and frozen[layer.activation.name].scheme == "fp8_e4m3"
+    return HALF_FP8_LIMITS if fp8 else HALF_LIMITS
 
 
 def _quantized(values: NDArray[Any], qparams: QParams) -> NDArray[Any]:

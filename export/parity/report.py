@@ -10,6 +10,7 @@ __all__ = [
     "ABOVE_QUANTIZATION_DB",
     "BELOW_FLIP_FLOOR_DB",
     "DYNAMIC_LIMITS",
+    "HALF_FP8_LIMITS",
     "HALF_LIMITS",
     "LIMITS",
     "EndToEnd",
@@ -37,6 +38,10 @@ class Limits:
 LIMITS = Limits(share=1e-3, distance=1, equal=0.1)
 HALF_LIMITS = Limits(share=0.5, distance=2, equal=0.5)
 """For a float16 remainder: every dequantized factor has 11 bits, so sums that nearly cancel move by codes."""
+
+HALF_FP8_LIMITS = Limits(share=0.5, distance=8, equal=0.5)
+"""The same for FP8, where the float16 rounding of an input can flip a code, too: near the top of E4M3 one
+step is 32 of 448, nine times that of int8."""
 
 DYNAMIC_LIMITS = Limits(share=1.0, distance=8, equal=0.5)
 """For kernels that quantize their activations to 8 bits on the fly, which the fake-quant model does not do:
