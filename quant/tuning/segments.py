@@ -76,13 +76,13 @@ def segments(graph: fx.GraphModule, layers: dict[fx.Node, str], allowed: Collect
 
 
 def block_of(layer: str) -> str:
-    """The name of the block a layer is in: up to its last number, ``blocks.3.mlp.fc1`` → ``blocks.3``.
+    """The name of the block a layer is in: its path up to the last number that is not its own.
 
-    >>> [block_of(n) for n in ("layer1.0.conv2", "stages.2.blocks.1.mlp.fc1", "head")]
-    ['layer1.0', 'stages.2.blocks.1', 'head']
+    >>> [block_of(n) for n in ("layer1.0.conv2", "stages.2.blocks.1.mlp.fc1", "blocks.0.2", "head")]
+    ['layer1.0', 'stages.2.blocks.1', 'blocks.0', 'head']
     """
-    found = re.match(r"(.*?\.\d+)(?!.*\.\d)(\.|$)", layer)
-    return found.group(1) if found else layer
+    found = re.match(r".*\.\d+(?=\.|$)", layer.rpartition(".")[0])
+    return found.group() if found else layer
 
 
 def segment_between(graph: fx.GraphModule, start: fx.Node, end: fx.Node) -> fx.GraphModule:
