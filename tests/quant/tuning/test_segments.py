@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -17,7 +19,8 @@ class Chain(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.stem = nn.Linear(4, 4)
-        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 4)) for _ in "ab"])
+        blocks = [nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 4)) for _ in range(2)]
+        self.blocks = nn.ModuleList(blocks)
         self.head = nn.Linear(4, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -49,7 +52,7 @@ def test_blocks_are_named_and_follow_each_other(graph):
     names = {n.name for n in graph.graph.nodes}
     found = segments(graph, layers_of(graph), names)
     assert [s.name for s in found] == ["stem", "blocks.0", "blocks.1", "head"]
-    assert all(a.end is b.start for a, b in zip(found[:-1], found[1:], strict=True))
+    assert all(a.end is b.start for a, b in pairwise(found))
 
 
 def test_the_halves_of_a_transformer_block_belong_together():
