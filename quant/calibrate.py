@@ -35,6 +35,9 @@ def calibrate(
 ) -> CalibratedGraph:
     """Prepare a copy of ``graph``, show it the calibration images once, and tune it.
 
+    Where the recipe asks for mixed precision, the widths are chosen first; the result's recipe is the ordinary
+    one that it amounts to.
+
     Statistics of graph methods come from the first ``recipe.method_images`` images, in a pass of their own.
     Memory does not depend on the number of images; methods that tune hold ``recipe.tuning_images`` of them.
 
@@ -49,6 +52,10 @@ def calibrate(
             (naming the layer).
     """
     check_methods(recipe)
+    if recipe.mixed_precision is not None:
+        from quant.mixed.resolve import resolve  # which calibrates, too
+
+        recipe = resolve(recipe, graph, batches, progress)
     float_graph = copy.deepcopy(graph)
     ranges = {}
     findings: dict[str, Tensor] = {}

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from quant.errors import BadInput
+from quant.mixed.settings import MixedPrecision
 from quant.observers import make_observer, observer_names
 from quant.roles import ROLES
 from quant.spec import QuantSpec
@@ -63,6 +64,7 @@ class Recipe(BaseModel):
         exclude: patterns of layer names that stay float.
         overrides: exceptions by layer name; the last match wins.
         methods: graph methods are applied in order before calibration, the others in order after it.
+        mixed_precision: where it is given, the widths are chosen layer by layer before calibration.
         method_images: how many calibration images the graph methods' own statistics use.
         tuning_images: how many calibration images the other methods use; they are held in memory.
         seed: of every random choice that a method makes.
@@ -78,6 +80,7 @@ class Recipe(BaseModel):
     exclude: tuple[str, ...] = ()
     overrides: tuple[Override, ...] = ()
     methods: tuple[MethodSettings, ...] = ()
+    mixed_precision: MixedPrecision | None = None
     method_images: int = Field(default=64, ge=1)
     tuning_images: int = Field(default=256, ge=1)
     seed: int = Field(default=0, ge=0)
