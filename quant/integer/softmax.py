@@ -142,12 +142,11 @@ def _integer_exp(x: Tensor, constants: SoftmaxConstants) -> Tensor:
 
 
 def _log2_rounded(u: Tensor) -> Tensor:
-    """For u ≥ 1 the k: how many j ≥ 0 have 2 u ≥ 3 · 2^j, found by halving."""
-    log = torch.zeros_like(u)  # floor(log2 u)
-    rest = u
-    for bit in (32, 16, 8, 4, 2, 1):
-        large = rest >= 1 << bit
-        log = torch.where(large, log + bit, log)
-        rest = torch.where(large, rest >> bit, rest)
+    """For u ≥ 1 the k: how many j ≥ 0 have 2 u ≥ 3 · 2^j.
+
+    floor(log2 u) is the exponent of the float64 nearest to u. Where that is the next power of two (u close
+    below it, beyond 2^53), k is its exponent all the same.
+    """
+    log = torch.frexp(u.double()).exponent.to(torch.int64) - 1
     power = torch.bitwise_left_shift(torch.ones_like(u), log)
     return log + (2 * (u - power) >= power)
