@@ -76,7 +76,7 @@ class MixedPrecision(BaseModel):
     weights_only: bool = False
     keep: dict[str, int] = Field(default_factory=dict)
     images: int = Field(default=64, ge=1)
-    probes: int = Field(default=8, ge=1)
+    probes: int = Field(default=16, ge=1)
     swaps: int = Field(default=0, ge=0)
     seed: int = Field(default=0, ge=0)
 

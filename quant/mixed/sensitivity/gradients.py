@@ -51,12 +51,13 @@ def draw_gradients(run: LayerRun, draws: int, generator: torch.Generator) -> Ite
         draws: how many labels are drawn for each image.
         generator: draws them.
     """
-    log_p = torch.log_softmax(run.logits.flatten(1), dim=1)  # [N, K]
+    with torch.enable_grad():
+        log_p = torch.log_softmax(run.logits.flatten(1), dim=1)  # [N, K]
     probabilities = log_p.detach().exp().cpu()
     labels = torch.multinomial(probabilities, draws, replacement=True, generator=generator).to(log_p.device)
     for draw in range(draws):
-        # Images do not interact, so that the gradient of the sum holds each image's own gradient.
-        total = log_p.gather(1, labels[:, draw : draw + 1]).sum()
+        # ∂ Σ_n log p_nk: images do not interact, so that it holds each image's own gradient.
+        chosen = torch.zeros_like(log_p).scatter_(1, labels[:, draw : draw + 1], 1.0)
         outputs = list(run.outputs.values())
-        gradients = torch.autograd.grad(total, outputs, retain_graph=draw + 1 < draws)
+        gradients = torch.autograd.grad(log_p, outputs, chosen, retain_graph=draw + 1 < draws)
         yield dict(zip(run.outputs, gradients, strict=True))

@@ -5,7 +5,8 @@
 H is the Hessian of the loss over the n weights of the layer. The loss is the KL divergence from the network's
 own float probabilities, so that no labels are needed; there its Hessian is the Fisher information.
 The trace is estimated after Hutchinson with random signs for all layers at once: the products between layers
-have mean 0. H z comes from a second backward pass. Activations do not count here.
+have mean 0, but some tens of probes are needed. H z comes from a second backward pass. Activations do not
+count.
 
 Source: Dong et al. 2020, "HAWQ-V2", sections 3.1 and 3.2.
 """
@@ -43,7 +44,10 @@ def hessian(bench: Bench) -> NDArray[np.float64]:
 
 
 def hessian_traces(bench: Bench, sites: list[Site]) -> dict[Site, float]:
-    """Hutchinson's estimate of tr(H) of each weight, the mean over all images."""
+    """Hutchinson's estimate of tr(H) of each weight, the mean over all images.
+
+    H has no negative eigenvalue, so that an estimate below 0 is noise, and 0 is nearer.
+    """
     bench.formats.all_float()
     totals = dict.fromkeys(sites, 0.0)
     generator = torch.Generator().manual_seed(bench.seed)
@@ -60,7 +64,7 @@ def hessian_traces(bench: Bench, sites: list[Site]) -> dict[Site, float]:
                 estimate = float((sign * product).sum(dtype=torch.float64))
                 totals[site] += estimate / bench.probes / bench.image_count
         bench.progress("sensitivity", index + 1, len(bench.images))
-    return totals
+    return {site: max(total, 0.0) for site, total in totals.items()}
 
 
 def _loss(bench: Bench, sites: list[Site], weights: list[Tensor], images: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 from collections.abc import Callable
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -70,10 +69,10 @@ def test_equals_a_loop_over_images_labels_and_elements(make_bench: MakeBench) ->
 
 
 def test_with_all_cross_terms_it_is_the_kl_divergence_for_small_errors(make_bench: MakeBench) -> None:
-    bench = make_bench(network(), images_of(16, 6), bits=(8,), batch=16, probes=4000)
+    bench = make_bench(network(), images_of(256, 6), bits=(8,), batch=256, probes=60)
     tables = measure(bench, ["fisher_full", "kl"])
-    # 64,000 drawn terms; their spread leaves about 1 %, and the third order of an 8-bit error is less.
-    np.testing.assert_allclose(tables["fisher_full"].omega, tables["kl"].omega, rtol=0.05)
+    # Seeded. The spread of 15,360 drawn squares is 1 to 2 %, and the third order of an 8-bit error is less.
+    np.testing.assert_allclose(tables["fisher_full"].omega, tables["kl"].omega, rtol=0.06)
 
 
 def test_is_reproducible_and_depends_on_the_seed(make_bench: MakeBench) -> None:
@@ -83,4 +82,4 @@ def test_is_reproducible_and_depends_on_the_seed(make_bench: MakeBench) -> None:
         for seed in (1, 1, 2)
     ]
     assert tables[0] == tables[1]
-    assert tables[0].values != pytest.approx(tables[2].values)
+    assert not np.allclose(tables[0].omega, tables[2].omega)

@@ -41,13 +41,13 @@ def exact_traces(model: nn.Sequential, images: Tensor) -> list[float]:
 
 def test_hutchinson_finds_the_trace(make_bench: MakeBench) -> None:
     images = images_of(8, 6)
-    bench = make_bench(network(), images, probes=1500)
+    bench = make_bench(network(), images, batch=8, probes=200)
     sites = [site for group in bench.groups for site in group.sites if site.is_weight]
 
     found = list(hessian_traces(bench, sites).values())
 
-    # Seeded. The spread of the mean of 3,000 probes is 1 to 2 % here.
-    np.testing.assert_allclose(found, exact_traces(network(), images), rtol=0.06)
+    # Seeded. The spread of the mean of 200 probes is about 5 % here.
+    np.testing.assert_allclose(found, exact_traces(network(), images), rtol=0.15)
 
 
 def test_is_the_mean_trace_times_the_squared_weight_error(make_bench: MakeBench) -> None:
