@@ -58,16 +58,22 @@ def layers(count: int) -> tuple[LayerProfile, ...]:
     return (*quantized, head)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def profile() -> Profile:
     found = layers(6)
     blocks = tuple(BlockProfile(f"blocks.{i}", layer.output) for i, layer in enumerate(found[:3]))
     return Profile(32, found, blocks, EndToEnd(21.0, 0.97, 0.998, 0.01), OutlierLine(1.1, 0.0, 1.0))
 
 
-def test_the_table_holds_every_layer_and_block(profile: Profile, tmp_path: Path) -> None:
-    write_profile(profile, tmp_path / "profile", {})
-    with (tmp_path / "profile" / "statistics.csv").open(newline="", encoding="utf-8") as file:
+@pytest.fixture(scope="module")
+def written(profile: Profile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written") / "profile"
+    write_profile(profile, folder, {"model": "m", "recipe": "r"})
+    return folder
+
+
+def test_the_table_holds_every_layer_and_block(profile: Profile, written: Path) -> None:
+    with (written / "statistics.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert list(table[0]) == list(COLUMNS)
     assert [row["name"] for row in table] == [x.name for x in (*profile.layers, *profile.blocks)]
@@ -81,14 +87,12 @@ def test_the_table_holds_every_layer_and_block(profile: Profile, tmp_path: Path)
 
 
 def test_the_summary_is_strict_json_with_the_worst_layer_and_what_to_try(
-    profile: Profile, tmp_path: Path
+    profile: Profile, written: Path
 ) -> None:
-    write_profile(profile, tmp_path / "profile", {"model": "m", "recipe": "r"})
-
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    text = (tmp_path / "profile" / "summary.json").read_text()
+    text = (written / "summary.json").read_text()
     summary = json.loads(text, parse_constant=refuse)
     assert summary["model"] == "m"
     assert summary["images"] == 32
@@ -100,9 +104,8 @@ def test_the_summary_is_strict_json_with_the_worst_layer_and_what_to_try(
     assert len(summary["blocks"]) == 3
 
 
-def test_every_drawing_is_a_document_that_shows_its_data(profile: Profile, tmp_path: Path) -> None:
-    write_profile(profile, tmp_path / "profile", {})
-    files = sorted((tmp_path / "profile" / "plots").iterdir())
+def test_every_drawing_is_a_document_that_shows_its_data(profile: Profile, written: Path) -> None:
+    files = sorted((written / "plots").iterdir())
     assert [file.stem for file in files] == DRAWINGS
     texts = {}
     for file in files:
@@ -119,11 +122,12 @@ def test_every_drawing_is_a_document_that_shows_its_data(profile: Profile, tmp_p
     assert not [text for group in texts.values() for text in group if "mathdefault" in text]
 
 
-def test_the_same_profile_gives_the_same_bytes(profile: Profile, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_profile(profile, tmp_path / name, {})
-    for file in (tmp_path / "a").rglob("*.*"):
-        assert file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes()
+def test_the_same_profile_gives_the_same_bytes(profile: Profile, written: Path, tmp_path: Path) -> None:
+    write_profile(profile, tmp_path / "again", {"model": "m", "recipe": "r"})
+    files = [file for file in written.rglob("*") if file.is_file()]
+    assert len(files) == 2 + len(DRAWINGS)
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "again" / file.relative_to(written)).read_bytes()
 
 
 def test_a_model_of_one_float_layer_can_be_drawn(profile: Profile, tmp_path: Path) -> None:

@@ -330,6 +330,22 @@ def test_integer_layers_belong_to_what_reads_them():
     assert 0 < qkv.isolated.weight_share < 1
 
 
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.fc(x))
+
+
+def test_a_layer_called_twice_is_two_layers(images):
+    found = profile(frozen(Twice(), images, recipe_of(LINEAR)), [images])
+    assert [layer.name for layer in found.layers] == ["fc", "fc_2"]
+    assert found.layers[1].input.range_sigmas != found.layers[0].input.range_sigmas
+
+
 def test_the_first_layer_inherits_no_error():
     calibrated = frozen(vit(), pictures(), load_recipe("int8"))
     found = profile(calibrated, [pictures()])
