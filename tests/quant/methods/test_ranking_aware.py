@@ -1,11 +1,12 @@
 import itertools
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import pearsonr
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from quant.calibrate import calibrate
@@ -37,6 +38,11 @@ def images(count: int = 6, tokens: int = TOKENS) -> Tensor:
     return torch.randn(count, tokens, WIDTH, generator=torch.Generator().manual_seed(9))
 
 
+@cache
+def captured(tokens: int) -> fx.GraphModule:
+    return capture(Attention().eval(), images(2, tokens))
+
+
 def run(*methods: dict[str, Any], shown: Tensor | None = None, quantized: bool = True) -> CalibratedGraph:
     """4 bits for q and k, the layer in front of them in float, so that its outputs are known."""
     shown = images() if shown is None else shown
@@ -50,8 +56,7 @@ def run(*methods: dict[str, Any], shown: Tensor | None = None, quantized: bool =
         "exclude": ["qkv"],
         "methods": list(methods),
     }
-    graph = capture(Attention().eval(), shown[:2])
-    found = calibrate(graph, Recipe.model_validate(settings), lambda n: shown[:n].split(4))
+    found = calibrate(captured(shown.shape[1]), Recipe.model_validate(settings), lambda n: shown[:n].split(4))
     freeze(found, Encoding())
     return found
 

@@ -1,9 +1,10 @@
 import itertools
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from quant.calibrate import calibrate
@@ -35,8 +36,8 @@ def recipe(*methods: dict[str, Any], bits: int = 4, weight: dict[str, Any] | Non
     return Recipe.model_validate({"name": "t", "specs": specs, "roles": roles, "methods": list(methods)})
 
 
-def run(model: nn.Module, images: Tensor, chosen: Recipe) -> CalibratedGraph:
-    graph = capture(model, images[:2])
+def run(model: nn.Module | fx.GraphModule, images: Tensor, chosen: Recipe) -> CalibratedGraph:
+    graph = model if isinstance(model, fx.GraphModule) else capture(model, images[:2])
     found = calibrate(graph, chosen, lambda n: images[:n].split(8))
     freeze(found, Encoding())
     return found
@@ -70,10 +71,21 @@ class Shared(nn.Module):
         return torch.cat([self.first(x), self.second(x)], dim=-1)
 
 
+@cache
+def linear() -> tuple[nn.Module, fx.GraphModule]:
+    model = filled(nn.Sequential(nn.Linear(12, 8)))
+    return model, capture(model, normal(2, 5, 12))
+
+
+@cache
+def two() -> fx.GraphModule:
+    return capture(filled(Two()), normal(2, 7, 12))
+
+
 def test_each_channel_gets_the_scale_that_brute_force_finds() -> None:
-    model, images = filled(nn.Sequential(nn.Linear(12, 6))), normal(40, 5, 12)
+    (model, graph), images = linear(), normal(40, 5, 12)
     options = {"name": "scale_search", "candidates": 8, "rounds": 1} | EVERYTHING
-    found = run(model, images, recipe(options))
+    found = run(graph, images, recipe(options))
     weight, bias = model[0].weight.detach().double(), model[0].bias.detach().double()
 
     # the weight is searched first, on inputs in their min-max range
@@ -110,9 +122,9 @@ def test_each_channel_gets_the_scale_that_brute_force_finds() -> None:
 
 @pytest.mark.parametrize("objective", ["mse", "pearson"])
 def test_a_single_weight_scale_is_the_one_that_brute_force_finds(objective: str) -> None:
-    model, images = filled(nn.Sequential(nn.Linear(12, 6))), normal(16, 5, 12)
+    (model, graph), images = linear(), normal(16, 5, 12)
     options = {"name": "scale_search", "objective": objective, "candidates": 5, "rounds": 20} | EVERYTHING
-    found = run(model, images, recipe(options, weight={"granularity": "per_tensor"}))
+    found = run(graph, images, recipe(options, weight={"granularity": "per_tensor"}))
     weight, bias = model[0].weight.detach().double(), model[0].bias.detach().double()
     wanted = functional.linear(images.double(), weight, bias)
     low, high = images.min().double(), images.max().double()
@@ -147,11 +159,11 @@ def test_it_is_never_worse_than_min_max(
 ) -> None:
     """Also where all factors are useless: min-max is among the candidates."""
     low, high = factors
-    model, images = filled(nn.Sequential(nn.Linear(12, 8))), normal(16, 5, 12)
+    (_, graph), images = linear(), normal(16, 5, 12)
     options = {"name": "scale_search", "objective": objective, "low": low, "high": high, "candidates": 6}
     errors = {}
     for name, methods in (("min-max", []), ("searched", [options | EVERYTHING])):
-        found = run(model, images, recipe(*methods, weight=weight))
+        found = run(graph, images, recipe(*methods, weight=weight))
         wanted, y = found.reference(images), found.graph(images)
         if objective == "mse":
             errors[name] = float((y - wanted).square().mean())
@@ -168,11 +180,11 @@ def test_it_is_never_worse_than_min_max(
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
 def test_convolutions_come_closer_to_float(groups: int) -> None:
-    torch.manual_seed(0)
     model = filled(nn.Sequential(nn.Conv2d(6, 12, 3, padding=1, stride=2, groups=groups)))
     images = normal(16, 6, 9, 9)
-    plain = run(model, images, recipe())
-    searched = run(model, images, recipe({"name": "scale_search"} | EVERYTHING))
+    graph = capture(model, images[:2])
+    plain = run(graph, images, recipe())
+    searched = run(graph, images, recipe({"name": "scale_search"} | EVERYTHING))
     wanted = plain.reference(images)
     before, after = ((found.graph(images) - wanted).square().mean() for found in (plain, searched))
     (note,) = searched.notes
@@ -183,8 +195,8 @@ def test_convolutions_come_closer_to_float(groups: int) -> None:
 
 
 def test_later_layers_are_searched_on_what_the_earlier_ones_return_now() -> None:
-    model, images = filled(Two()), normal(64, 12)
-    searched = run(model, images, recipe({"name": "scale_search"} | EVERYTHING))
+    images = normal(64, 7, 12)
+    searched = run(two(), images, recipe({"name": "scale_search"} | EVERYTHING))
     wanted = searched.reference(images)
     last = searched.notes[-1]
     assert last.layer == "fc2"
@@ -205,18 +217,17 @@ def test_only_the_first_layer_moves_an_input_scale_that_two_share() -> None:
 
 
 def test_sampling_is_repeatable_and_follows_the_seed() -> None:
-    model, images = filled(Two()), normal(64, 7, 12)
+    images = normal(64, 7, 12)
 
     def scales(seed: int) -> list[Tensor]:
-        found = run(model, images, recipe({"name": "scale_search", "rows": 64, "seed": seed}))
+        found = run(two(), images, recipe({"name": "scale_search", "rows": 64, "seed": seed}))
         return [s.quantizer.qparams.scale for s in found.sites]
 
-    again = list(itertools.starmap(torch.equal, zip(scales(0), scales(0), strict=True)))
-    other = list(itertools.starmap(torch.equal, zip(scales(0), scales(1), strict=True)))
-    assert all(again)
-    assert not all(other)
+    once, again, other = scales(0), scales(0), scales(1)
+    assert all(itertools.starmap(torch.equal, zip(once, again, strict=True)))
+    assert not all(itertools.starmap(torch.equal, zip(once, other, strict=True)))
 
 
 def test_factors_in_the_wrong_order_are_refused() -> None:
     with pytest.raises(BadInput, match=r"high 0\.4 is below low 0\.5"):
-        run(filled(Two()), normal(8, 12), recipe({"name": "scale_search", "high": 0.4}))
+        run(two(), normal(8, 7, 12), recipe({"name": "scale_search", "high": 0.4}))

@@ -1,3 +1,4 @@
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import timm
 import torch
 from scipy.stats import kendalltau
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from quant.calibrate import calibrate
 from quant.calibrated import CalibratedGraph
@@ -23,14 +24,15 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def tiny_vit() -> nn.Module:
+@cache
+def tiny_vit() -> fx.GraphModule:
     torch.manual_seed(0)
     options: dict[str, Any] = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 48, "num_heads": 3}
     model: nn.Module = timm.create_model("vit_tiny_patch16_224", num_classes=10, **options)
     for name, parameter in model.named_parameters():
         if "qkv.weight" in name:
             nn.init.normal_(parameter, std=0.3)  # scores that differ
-    return model.eval()
+    return capture(model.eval(), normal(2, 3, 32, 32))
 
 
 def calibrated(bits: int) -> CalibratedGraph:
@@ -41,7 +43,7 @@ def calibrated(bits: int) -> CalibratedGraph:
             "roles": {"linear.input": "a", "linear.weight": "w", "attention_qk.input": "a"},
         }
     )
-    found = calibrate(capture(tiny_vit(), normal(2, 3, 32, 32)), recipe, lambda _: [normal(8, 3, 32, 32)])
+    found = calibrate(tiny_vit(), recipe, lambda _: [normal(8, 3, 32, 32)])
     freeze(found, Encoding())
     return found
 
