@@ -52,7 +52,8 @@ def _lower(line: Line, recipe: Recipe, target: Target, folder: Path) -> None:
     model = folder / "model.onnx"
     qdq = line.workspace.path(qdq_file(recipe))
     calibrated = line.calibrated(recipe)
-    report = lower(qdq, calibrated, target, model, {}, line.config.saturation_guard)
+    guard, accuracy = line.config.saturation_guard, line.config.export.weight_only_accuracy
+    report = lower(qdq, calibrated, target, model, {}, guard, accuracy)
     _write(folder / "lowering.json", report.to_dict())
     images, settings = line.parity_images, line.config.export
     parity = check_parity(calibrated, report, line.graph, model, target, images, settings)

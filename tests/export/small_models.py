@@ -54,6 +54,33 @@ def simple_recipe(**changes: Any) -> Recipe:
     return Recipe.model_validate({"name": "test", "specs": specs, "roles": roles})
 
 
+FP8: dict[str, Any] = {"scheme": "fp8_e4m3", "signed": True, "symmetric": True}
+
+
+def weight_recipe(activation: dict[str, Any] | None = None, **weight: Any) -> Recipe:
+    """Weights of linear layers, and their inputs where ``activation`` is given; min-max."""
+    symmetric = {"signed": True, "symmetric": True, "narrow": True, "granularity": "per_channel"}
+    specs: dict[str, Any] = {"weight": symmetric | weight}
+    roles = {"linear.weight": "weight"}
+    if activation is not None:
+        specs["input"], roles["linear.input"] = {"bits": 8} | activation, "input"
+    return Recipe.model_validate({"name": "test", "specs": specs, "roles": roles})
+
+
+class Perceptron(nn.Module):
+    """Two linear layers on tokens [N, 5, 64], and a head on their mean [N, 32]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.fc2, self.head = nn.Linear(64, 48), nn.Linear(48, 32), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc2(nn.functional.gelu(self.fc1(x)))
+        y: Tensor = self.head(x.mean(dim=1))
+        return y
+
+
 def run(model: Path | onnx.ModelProto, images: Tensor, optimized: bool = False) -> NDArray[np.float64]:
     """ONNX Runtime's output; with optimizations off, Q and DQ are computed as specified."""
     mode = Optimization.ALL if optimized else Optimization.OFF
