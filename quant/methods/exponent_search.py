@@ -41,6 +41,9 @@ __all__ = [
 ]
 
 
+COARSE = {"candidates": 18.0, "step": 0.05}
+
+
 class ExponentOptions(MethodOptions):
     """Options of methods that scale channels.
 
@@ -68,6 +71,8 @@ def round_in(x: Tensor, spec: QuantSpec | None) -> Tensor:
     if spec is None:
         return x
     x = x.float()
+    if spec.observer == "omse":  # coarser: a search asks many times
+        spec = spec.model_copy(update={"observer_options": COARSE})
     observer = make_observer(spec)
     observer.update(x)
     low, high = observer.range()

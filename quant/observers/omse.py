@@ -27,15 +27,21 @@ class Omse(SketchObserver):
 
     Options:
         candidates: how many factors are tried, 1 to 99; 90 by default, down to 0.11.
+        step: the distance of two factors, 0.01 by default.
     """
 
-    defaults: ClassVar[Mapping[str, float]] = {"candidates": 90}
+    defaults: ClassVar[Mapping[str, float]] = {"candidates": 90, "step": 0.01}
 
     def __init__(self, spec: QuantSpec, name: str = "tensor") -> None:
         super().__init__(spec, name)
         if self.options["candidates"] not in range(1, 100):
             raise BadInput(
                 f"'{name}': candidates {self.options['candidates']} of 'omse' must be a whole number, 1 to 99"
+            )
+        if not 0.0 < self.options["step"] * self.options["candidates"] < 1.0:
+            raise BadInput(
+                f"'{name}': step {self.options['step']:g} of 'omse' times candidates "
+                f"{self.options['candidates']:g} must lie between 0 and 1"
             )
 
     def _range(self, spec: QuantSpec) -> tuple[Tensor, Tensor]:
@@ -46,7 +52,7 @@ class Omse(SketchObserver):
         best_error = torch.full_like(low, torch.inf)
         best_factor = torch.ones_like(low)
         for i in range(int(self.options["candidates"])):
-            factor = 1.0 - 0.01 * i
+            factor = 1.0 - self.options["step"] * i
             error = mean_squared_error(
                 cells, qparams_from_range(low * factor, high * factor, spec, self.name)
             )
