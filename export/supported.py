@@ -51,7 +51,7 @@ def _activation_reason(site: Site, qparams: QParams) -> str | None:
 
 def _weight_reason(site: Site, qparams: QParams, weight_only: bool) -> str | None:
     grouped = qparams.group_size is not None
-    if qparams.qmax - qparams.qmin > 255:
+    if qparams.scheme == "uniform" and qparams.qmax - qparams.qmin > 255:
         return f"codes up to {qparams.qmax} need more than 8 bits, which is simulation only"
     if qparams.axis not in (None, 0):
         return (

@@ -18,7 +18,7 @@ def recipe(**changes) -> Recipe:
     return parse(Recipe, copy.deepcopy(RECIPE) | changes, "recipe mine.yaml")
 
 
-@pytest.mark.parametrize("name", ["int8", "int8_gelu_scale"])
+@pytest.mark.parametrize("name", ["int8", "int8_gelu_scale", "w4a16", "fp8"])
 def test_shipped_recipes_load_and_their_methods_exist(name):
     shipped = load_recipe(name)
     assert shipped.name == name
