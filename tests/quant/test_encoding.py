@@ -3,13 +3,21 @@ import torch
 from torch import nn
 
 from quant.calibrate import CalibratedGraph, calibrate
-from quant.encoding import ActivationCodes, Encoding, WeightGuard, freeze, set_quantizing
+from quant.encoding import (
+    ActivationCodes,
+    Encoding,
+    WeightGuard,
+    activation_spec,
+    freeze,
+    set_quantizing,
+)
 from quant.fake_quantize import FakeQuantState
 from quant.graph import capture
 from quant.graph.nodes import tensor_of
 from quant.kernels import dequantize, quantize_codes
 from quant.qparams import QParams
 from quant.recipe import Recipe, parse
+from quant.spec import QuantSpec
 from quant.watch import watch
 
 UNSIGNED, SIGNED, SYMMETRIC = (
@@ -184,3 +192,32 @@ def test_half_scales_are_exact_in_float16(calibrated):
         scale = frozen[site.name].scale
         assert torch.equal(scale.half().float(), scale)
         assert torch.equal(site.quantizer.qparams.scale, scale)
+
+
+FP8 = {"scheme": "fp8_e4m3", "signed": True, "symmetric": True}
+
+
+@pytest.mark.parametrize(
+    ("weight", "activation"),
+    [
+        ({}, None),  # multiplied in float
+        ({"granularity": "per_group", "group_size": 4}, {}),
+        (FP8 | {"narrow": False}, FP8),
+    ],
+)
+@pytest.mark.parametrize("guard", [WeightGuard.PAIRS, WeightGuard.SEVEN_BITS])
+def test_weights_that_no_integer_kernel_multiplies_are_not_guarded(weight, activation, guard):
+    specs = {"weight": QuantSpec.weight().model_dump() | weight, "input": activation or {}}
+    roles = {"linear.weight": "weight"} | ({} if activation is None else {"linear.input": "input"})
+    recipe = Recipe.model_validate({"name": "test", "specs": specs, "roles": roles})
+    model = nn.Sequential(nn.Linear(8, 8))
+    nn.init.ones_(model[0].weight)  # every pair overflows
+    result = calibrate(capture(model.eval(), torch.randn(2, 8)), recipe, lambda _: [torch.rand(16, 8)])
+    full, guarded = freeze(result, UNSIGNED), freeze(result, Encoding(guard=guard))
+    assert same(full, guarded)
+    assert [q.qmax for q in guarded.values()] == [q.qmax for q in full.values()]
+
+
+def test_fp8_activations_have_one_form_for_all_targets():
+    spec = QuantSpec.model_validate(FP8)
+    assert all(activation_spec(spec, codes) == spec for codes in ActivationCodes)
