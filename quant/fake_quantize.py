@@ -56,6 +56,7 @@ class FakeQuantize(nn.Module):
         self.axis: int | None = None
         self.group_size: int | None = None
         self.scheme = spec.scheme
+        self.wide: tuple[int, ...] = ()
         self.channels: Observer | None = None
         self.ignored: tuple[int, ...] = ()
         self._grid: QParams | None = None
@@ -100,7 +101,14 @@ class FakeQuantize(nn.Module):
         if self.scale is None or self.zero_point is None:
             raise BadInput(f"'{self.name}' has no scale yet; calibrate first")
         return QParams(
-            self.scale, self.zero_point, self.qmin, self.qmax, self.axis, self.group_size, self.scheme
+            self.scale,
+            self.zero_point,
+            self.qmin,
+            self.qmax,
+            self.axis,
+            self.group_size,
+            self.scheme,
+            self.wide,
         )
 
     def freeze(self, spec_override: QuantSpec | None = None) -> QParams:
@@ -123,6 +131,7 @@ class FakeQuantize(nn.Module):
         else:
             low, high = self._bounds or self.observer.range(spec)
             qparams = qparams_from_range(low, high, spec, self.name)
+            qparams = replace(qparams, wide=self.observer.wide_channels)
         self.set_qparams(qparams)
         return qparams
 
@@ -148,6 +157,7 @@ class FakeQuantize(nn.Module):
         self.scale, self.zero_point = qparams.scale, qparams.zero_point
         self.qmin, self.qmax = qparams.qmin, qparams.qmax
         self.axis, self.group_size, self.scheme = qparams.axis, qparams.group_size, qparams.scheme
+        self.wide = qparams.wide
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` observed, quantized or as it is, by :attr:`state`.

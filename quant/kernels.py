@@ -7,7 +7,7 @@ from torch import Tensor
 
 from quant.errors import BadInput
 from quant.layout import channel_axis
-from quant.qparams import QParams
+from quant.qparams import WIDE, QParams
 
 __all__ = ["dequantize", "fake_quantize", "quantize_codes"]
 
@@ -43,7 +43,8 @@ def fake_quantize(x: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
     if qparams.group_size is None:
         axis = channel_axis(x, qparams.axis or 0, name)
         x = torch.clamp(x, -limit, limit)
-        return torch.fake_quantize_per_channel_affine(x, scale, zero_point, axis, qmin, qmax)
+        narrow = torch.fake_quantize_per_channel_affine(x, scale, zero_point, axis, qmin, qmax)
+        return _with_wide(narrow, x, qparams, axis) if qparams.wide else narrow
     groups = torch.clamp(_grouped(x, qparams), -limit, limit).reshape(-1, qparams.group_size)
     return torch.fake_quantize_per_channel_affine(
         groups, scale.flatten(), zero_point.flatten(), 0, qmin, qmax
@@ -87,7 +88,8 @@ def quantize_codes(x: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
         codes = _log2_exponent(values, scale)
     else:
         codes = torch.round(values * (1.0 / scale)) + _aligned(qparams.zero_point, x, qparams)
-    return codes.clamp(qparams.qmin, qparams.qmax).to(torch.int32).reshape(x.shape)
+    lowest, highest = (_aligned(limit, x, qparams) for limit in qparams.limits())
+    return codes.clamp(lowest, highest).to(torch.int32).reshape(x.shape)
 
 
 def dequantize(codes: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
@@ -129,6 +131,16 @@ class _StraightThrough(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (inside,) = ctx.saved_tensors
         return gradient * inside, None
+
+
+def _with_wide(narrow: Tensor, x: Tensor, qparams: QParams, axis: int) -> Tensor:
+    """``narrow`` with the channels of 16-bit codes quantized anew from ``x``."""
+    index = torch.tensor(qparams.wide, device=x.device)
+    scale, zero_point = qparams.scale[index], torch.zeros_like(qparams.zero_point[index])
+    values = torch.fake_quantize_per_channel_affine(
+        x.index_select(axis, index), scale, zero_point, axis, -WIDE, WIDE - 1
+    )
+    return narrow.index_copy(axis, index, values)
 
 
 def _log2_exponent(values: Tensor, scale: Tensor) -> Tensor:

@@ -19,6 +19,9 @@ Float16's smallest normal number (6.1e-5) would be too large a floor: scales are
 TensorRT, and a weight row of amplitude 0.005 has the legitimate 8-bit scale 3.9e-5.
 """
 
+WIDE = 1 << 15
+"""Half the number of codes of a wide channel."""
+
 
 @dataclass(frozen=True, eq=False)
 class QParams:
@@ -32,6 +35,8 @@ class QParams:
         axis: channel axis of one scale per channel, else None.
         group_size: length of the groups along the last axis, else None.
         scheme: ``uniform``, ``log2`` or ``fp8_e4m3``.
+        wide: channels along ``axis`` whose codes have 16 bits, from ``zero_point - 2^15`` on, instead of
+            ``qmin`` to ``qmax``; for outliers of a transformer's stream.
     """
 
     scale: Tensor
@@ -41,6 +46,15 @@ class QParams:
     axis: int | None = None
     group_size: int | None = None
     scheme: Scheme = "uniform"
+    wide: tuple[int, ...] = ()
+
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest code, int32, of the shape of ``scale``."""
+        lowest, highest = (torch.full_like(self.zero_point, limit) for limit in (self.qmin, self.qmax))
+        for channel in self.wide:
+            lowest[channel] = self.zero_point[channel] - WIDE
+            highest[channel] = self.zero_point[channel] + WIDE - 1
+        return lowest, highest
 
     def to(self, device: torch.device | str) -> Self:
         """The same parameters on another device."""

@@ -29,12 +29,13 @@ def has_channel_codes(site: Site, qparams: QParams) -> bool:
 def place_channel_codes(graph: fx.GraphModule, node: fx.Node, site: Site, qparams: QParams) -> None:
     """Replace the fake-quant layer that ``node`` calls."""
     zero_point = qparams.zero_point.flatten()[0]  # the same for all channels
+    lowest, highest = qparams.limits() if qparams.wide else map(torch.tensor, (qparams.qmin, qparams.qmax))
     constants = {
         "inverse": 1.0 / qparams.scale,
         "scale": qparams.scale,
         "zero_point": zero_point,
-        "lowest": torch.tensor(qparams.qmin),
-        "highest": torch.tensor(qparams.qmax),
+        "lowest": lowest,
+        "highest": highest,
     }
     floats = {name: value.detach().float() for name, value in constants.items()}
     _put(graph, node, site.name, channel_codes_node, node.args[:1], floats)

@@ -8,7 +8,9 @@ With K the largest factor and n the number of steps of the format::
 
 An integer kernel aligns the channels by shifting their codes left by alpha_c, and multiplies by nothing.
 
-Source: FQ-ViT (Lin et al. 2022, section 3.2), where K = 3.
+Source: FQ-ViT (Lin et al. 2022, section 3.2), where K = 3. Codes of 16 bits for single channels are not in
+it: where a channel reaches 100 times as far as the others in a few tokens, no factor serves its peaks and its
+ordinary values.
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from quant.qparams import MIN_SCALE, qparams_from_range
+from quant.qparams import MIN_SCALE, WIDE, qparams_from_range
 from quant.spec import QuantSpec
 
 __all__ = ["PowerOfTwoFactors", "power_of_two_factors"]
@@ -44,7 +46,13 @@ class PowerOfTwoFactors:
 
 
 def power_of_two_factors(
-    low: Tensor, high: Tensor, samples: Tensor, spec: QuantSpec, largest: int, name: str = "tensor"
+    low: Tensor,
+    high: Tensor,
+    samples: Tensor,
+    spec: QuantSpec,
+    largest: int,
+    wide: tuple[int, ...] = (),
+    name: str = "tensor",
 ) -> PowerOfTwoFactors:
     """Find the common scale from the whole range and each channel's factor by the least squared error.
 
@@ -56,19 +64,24 @@ def power_of_two_factors(
         samples: values of each channel [C, n], on which the error is measured.
         spec: bits, sign and symmetry of the codes; its granularity is not used.
         largest: K.
+        wide: channels with codes of 16 bits; their range does not count for the common scale.
         name: the tensor's name, for messages.
 
     Raises:
         BadInput: a bound is NaN or infinite.
     """
     one_scale = spec.model_copy(update={"granularity": "per_tensor", "group_size": None})
-    whole = qparams_from_range(low.min(), high.max(), one_scale, name)  # scale s1 2^K
+    narrow = torch.ones_like(low, dtype=torch.bool)
+    narrow[list(wide)] = False
+    whole = qparams_from_range(low[narrow].min(), high[narrow].max(), one_scale, name)  # scale s1 2^K
     step = max(float(whole.scale) / 2.0**largest, MIN_SCALE)
     zero_point = int(whole.zero_point)
+    lowest = torch.where(narrow, whole.qmin - zero_point, -WIDE).unsqueeze(1)
+    highest = torch.where(narrow, whole.qmax - zero_point, WIDE - 1).unsqueeze(1)
     errors = []
     for k in range(largest + 1):
         scaled = samples.double() / (step * 2.0**k)
-        rounded = scaled.round().clamp(whole.qmin - zero_point, whole.qmax - zero_point)
+        rounded = scaled.round().clamp(lowest, highest)
         errors.append((scaled - rounded).square().sum(dim=1) * 4.0**k)
     factors = torch.stack(errors).argmin(dim=0)  # the first of equal ones
     return PowerOfTwoFactors(step, zero_point, factors)

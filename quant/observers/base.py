@@ -86,6 +86,11 @@ class Observer(ABC):
         low, high = self._range(spec)
         return low.double(), high.double()
 
+    @property
+    def wide_channels(self) -> tuple[int, ...]:
+        """Channels that need codes of 16 bits (:class:`quant.qparams.QParams`), by default none."""
+        return ()
+
     def state(self) -> dict[str, Tensor]:
         """What was seen, as contiguous CPU tensors; empty when nothing was."""
         if self.shape is None:

@@ -29,9 +29,11 @@ class PowerOfTwo(Observer):
     Options:
         largest: K, the largest factor, 0 to 12; 3 by default.
         samples: how many values of each channel are kept at most; 2048 by default.
+        wide: a channel that reaches this many times as far as the median channel gets codes of 16 bits and no
+            say in the common scale; 0, the default, for none.
     """
 
-    defaults: ClassVar[Mapping[str, float]] = {"largest": 3, "samples": 2048}
+    defaults: ClassVar[Mapping[str, float]] = {"largest": 3, "samples": 2048, "wide": 0}
     low: Tensor
     high: Tensor
     values: Tensor
@@ -55,10 +57,30 @@ class PowerOfTwo(Observer):
                 f"'{name}': samples {self.options['samples']} of 'power_of_two' must be a whole number from 2"
             )
 
+        if self.options["wide"] and self.options["wide"] <= 1:
+            raise BadInput(
+                f"'{name}': wide {self.options['wide']} of 'power_of_two' must be 0 or more than 1"
+            )
+
     def factors(self, spec: QuantSpec | None = None) -> PowerOfTwoFactors:
         """Step, zero point and factors for a format, by default the observer's own."""
-        largest = int(self.options["largest"])
-        return power_of_two_factors(self.low, self.high, self.values, spec or self.spec, largest, self.name)
+        return power_of_two_factors(
+            self.low,
+            self.high,
+            self.values,
+            spec or self.spec,
+            int(self.options["largest"]),
+            self.wide_channels,
+            self.name,
+        )
+
+    @property
+    def wide_channels(self) -> tuple[int, ...]:
+        """The channels that reach ``wide`` times as far as the median."""
+        if not self.options["wide"] or self.shape is None:
+            return ()
+        reach = torch.maximum(-self.low, self.high)
+        return tuple(int(c) for c in (reach > self.options["wide"] * reach.median()).nonzero().flatten())
 
     def _update(self, x: Tensor, low: Tensor, high: Tensor) -> None:
         values = rows(x, self.spec, self.name)

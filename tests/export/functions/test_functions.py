@@ -132,10 +132,12 @@ def test_product(bits: int, mode: Optimization) -> None:
 def test_codes_per_channel(mode: Optimization) -> None:
     x = torch.randn(64, 50, 24, generator=torch.Generator().manual_seed(8)) * 3
     scale = torch.ldexp(torch.full((24,), 0.0123), torch.arange(24) // 4)
-    qparams = QParams(scale, torch.full((24,), 117, dtype=torch.int32), 0, 255, axis=-1)
-    limits = [torch.tensor(float(v)) for v in (117, 0, 255)]
-    got = call("ChannelQuantizeDequantize", mode, x, 1.0 / scale, scale, *limits)
-    np.testing.assert_array_equal(got, fake_quantize(x, qparams).numpy())
+    x[::8, :, 5] *= 300.0
+    for wide in ((), (5,)):
+        qparams = QParams(scale, torch.full((24,), 117, dtype=torch.int32), 0, 255, axis=-1, wide=wide)
+        limits = [limit.float() for limit in qparams.limits()]
+        got = call("ChannelQuantizeDequantize", mode, x, 1.0 / scale, scale, torch.tensor(117.0), *limits)
+        np.testing.assert_array_equal(got, fake_quantize(x, qparams).numpy())
 
 
 @pytest.mark.parametrize("opset", [20, 23])

@@ -1,6 +1,7 @@
 """Power-of-two factors against a search by hand, and as the observer of a format."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from quant.errors import BadInput
 from quant.integer.power_of_two import power_of_two_factors
+from quant.kernels import dequantize, fake_quantize, quantize_codes
 from quant.observers import make_observer
 from quant.qparams import qparams_from_range
 from quant.spec import QuantSpec
@@ -87,6 +89,48 @@ def test_a_larger_factor_helps_where_one_channel_dominates() -> None:
     assert noise[0] > 50 * noise[1] > 100 * noise[2]
 
 
+def with_peaks() -> Tensor:
+    """[3000, 8], of one scale but for channel 5, which reaches 400 in every 50th token."""
+    x = torch.randn(3000, 8, generator=torch.Generator().manual_seed(1))
+    x[::50, 5] += 400.0
+    return x
+
+
+def test_a_wide_channel_keeps_peaks_and_ordinary_values() -> None:
+    """No factor can: a step of 3 for the peaks rounds the rest to 0. With 16 bits the step is the others'."""
+    x = with_peaks()
+    ordinary = torch.ones(3000, dtype=torch.bool)
+    ordinary[::50] = False
+    results = {}
+    for wide in (0, 32):
+        observer = make_observer(ptf(8, symmetric=True, wide=wide))
+        observer.update(x)
+        qparams = qparams_from_range(*observer.range(), observer.spec)
+        qparams = replace(qparams, wide=observer.wide_channels)
+        error = (fake_quantize(x, qparams) - x)[:, 5]
+        results[wide] = (qparams.wide, float(error[ordinary].abs().max()), float(error.abs().max()))
+    assert results[0][0] == ()
+    assert results[0][1] > 1.0
+    assert results[32][0] == (5,)
+    assert results[32][2] < 0.02, "half a step of the others: range 4 over 127 codes"
+
+
+def test_codes_of_a_wide_channel() -> None:
+    x = with_peaks()
+    observer = make_observer(ptf(3, symmetric=True, wide=32))
+    observer.update(x)
+    qparams = qparams_from_range(*observer.range(), observer.spec)
+    qparams = replace(qparams, wide=observer.wide_channels)
+    codes = quantize_codes(x, qparams)
+    narrow = codes[:, torch.arange(8) != 5]
+    assert int(narrow.min()) >= 0
+    assert int(narrow.max()) <= 255
+    assert int(codes[:, 5].max()) == 128 + round(float(x[:, 5].max() / qparams.scale[5]))
+    assert torch.equal(dequantize(codes, qparams), fake_quantize(x, qparams))
+    huge = torch.full((1, 8), 1e9)
+    assert quantize_codes(huge, qparams).tolist() == [[255] * 5 + [128 + 2**15 - 1] + [255] * 2]
+
+
 def test_batches_do_not_matter_and_memory_is_bounded() -> None:
     x = uneven(5000)
     whole, parts = (make_observer(ptf(samples=256)) for _ in range(2))
@@ -115,6 +159,7 @@ def test_state_continues_where_it_was_taken() -> None:
         (QuantSpec(observer="power_of_two"), "per_channel"),
         (ptf(13), "largest"),
         (ptf(samples=1), "samples"),
+        (ptf(wide=0.5), "wide"),
     ],
 )
 def test_wrong_options_are_refused(spec: QuantSpec, word: str) -> None:
