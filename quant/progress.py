@@ -5,7 +5,7 @@ from collections.abc import Callable
 __all__ = ["Progress", "silent"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with a phrase such as ``tuning layers``, how many steps are done, and how many there are (0: unknown)."""
+"""Called with a phrase such as ``tuning layers``, the steps done, and the steps in all (0: unknown)."""
 
 
 def silent(phase: str, done: int, total: int) -> None:
