@@ -15,19 +15,19 @@ from quant.mixed.constraint import Constraint
 from quant.mixed.groups import Group
 from quant.mixed.settings import FLOAT, Budget
 
-__all__ = ["make_constraint"]
+__all__ = ["make_constraints"]
 
 Costs = Callable[[Group, int], float]
 
 
-def make_constraint(
+def make_constraints(
     budget: Budget,
     groups: Sequence[Group],
     bits: Sequence[int],
     kept: Mapping[str, int],
     calibrated: CalibratedGraph,
-) -> Constraint:
-    """A budget for the groups that are decided.
+) -> list[Constraint]:
+    """A budget for the groups that are decided; the mean bits of separate operands are two constraints.
 
     Args:
         budget: the limit.
@@ -40,34 +40,44 @@ def make_constraint(
         BadInput: the table of latencies cannot be read or lacks a layer.
     """
     decided = [group for group in groups if group.name not in kept]
-    fixed = 0.0
+
+    def constraint(name: str, unit: str, cost: Costs, fixed: float = 0.0) -> Constraint:
+        table = np.array([[cost(group, b) for b in bits] for group in decided])
+        limit = budget.value
+        if budget.relative_to is not None:
+            limit *= sum(cost(group, budget.relative_to) for group in decided) + fixed
+        return Constraint(name, unit, table, limit, fixed)
+
     if budget.kind == "mean_bits":
-        unit, cost = " bits", _mean_bits(budget, decided, calibrated)
-    else:
-        if budget.kind == "size":
-            unit, cost = " MB", _megabytes
-        elif budget.kind == "energy":
-            unit, cost, fixed = " mJ", *_millijoules(groups, calibrated)
-        else:
-            unit, cost = " ms", _milliseconds(budget.table or Path())
-        fixed += sum(cost(group, kept[group.name]) for group in groups if group.name in kept)
-    table = np.array([[cost(group, b) for b in bits] for group in decided]).reshape(len(decided), len(bits))
-    limit = budget.value
-    if budget.relative_to is not None:
-        limit *= sum(cost(group, budget.relative_to) for group in decided) + fixed
-    name = budget.kind.replace("_", " ")
-    return Constraint(name, unit, table, limit, fixed)
+        return [constraint(n, " bits", cost) for n, cost in _mean_bits(budget, decided, calibrated).items()]
+    cost: Costs = _megabytes
+    unit, fixed = " MB", 0.0
+    if budget.kind == "energy":
+        unit, (cost, fixed) = " mJ", _millijoules(groups, calibrated)
+    elif budget.kind == "latency":
+        unit, cost = " ms", _milliseconds(budget.table or Path())
+    fixed += sum(cost(group, kept[group.name]) for group in groups if group.name in kept)
+    return [constraint(budget.kind, unit, cost, fixed)]
 
 
-def _mean_bits(budget: Budget, decided: Sequence[Group], calibrated: CalibratedGraph) -> Costs:
-    """n_l b / Σ n, with n the weights or multiply-accumulates of a group."""
+def _mean_bits(budget: Budget, decided: Sequence[Group], calibrated: CalibratedGraph) -> dict[str, Costs]:
+    """By name: n_g b / Σ n, with n the weights or multiply-accumulates of a group's layers."""
     if budget.weighted_by == "weights":
-        count = {group.name: float(group.weights) for group in decided}
+        count = {group.name: float(group.parameters) for group in decided}
     else:
         by_name = _census(calibrated)
         count = {group.name: float(sum(by_name[n].macs for n in group.layers)) for group in decided}
-    total = sum(count.values())
-    return lambda group, bits: count[group.name] * bits / total
+
+    def over(members: Sequence[Group]) -> Costs:
+        names = {group.name for group in members}
+        total = sum(count[name] for name in names)
+        return lambda group, bits: count[group.name] * bits / total if group.name in names else 0.0
+
+    inputs = [group for group in decided if group.weights == 0]
+    weights = [group for group in decided if group.weights > 0]
+    if not inputs:
+        return {"mean bits": over(weights)}
+    return {"mean bits of weights": over(weights), "mean bits of inputs": over(inputs)}
 
 
 def _megabytes(group: Group, bits: int) -> float:

@@ -1,6 +1,6 @@
-"""Groups: the layers that get one width together."""
+"""Groups: the tensors that get one width together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -9,6 +9,7 @@ from torch import fx
 
 from quant.calibrated import CalibratedGraph
 from quant.graph.nodes import is_call, layer_name, shape_of
+from quant.mixed.settings import Operands
 from quant.placement import Site
 from quant.roles import is_patch_conv
 
@@ -19,15 +20,17 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """A layer with its weight and input, or several layers that read one quantized tensor.
+    """The weight and input of a layer, or one of them; of several layers where these share a tensor.
 
     Attributes:
-        name: the layer's name, or several joined by `` + ``.
+        name: the layer's name, or the tensor's where weight and input are separate; several joined by
+            `` + ``.
         layers: names, in the order of execution.
         nodes: the calls of the layers.
         sites: the fake-quant layers that change their width.
         places: (layer, role) of everything those sites serve, for a recipe's overrides.
-        weights: number of weights.
+        weights: number of weights whose width changes.
+        parameters: number of weights of the layers.
     """
 
     name: str
@@ -36,34 +39,57 @@ class Group:
     sites: tuple[Site, ...]
     places: tuple[tuple[str, str], ...]
     weights: int
+    parameters: int
 
 
-def find_groups(calibrated: CalibratedGraph, weights_only: bool = False) -> list[Group]:
+def find_groups(calibrated: CalibratedGraph, operands: Operands = Operands.TOGETHER) -> list[Group]:
     """The groups of a graph, in the order of execution.
 
     Attention products, shortcuts and whatever else has no weight keep the format of the recipe.
 
     Args:
         calibrated: a calibrated graph.
-        weights_only: leave the inputs as they are; then layers that share an input are not tied.
+        operands: what gets a width.
     """
-    by_node = {site.node: site for site in calibrated.sites}
+    sites = {site.node: site for site in calibrated.sites}
+    layers = [
+        node
+        for node in calibrated.graph.graph.nodes
+        if is_call(node, aten.linear.default, aten.conv2d.default) and node.args[1] in sites
+    ]
+
+    def of(*positions: int) -> Callable[[fx.Node], list[Site]]:
+        """The sites among some arguments of a layer: 0 is its input, 1 its weight."""
+        return lambda node: [
+            sites[a] for i in positions if isinstance(a := node.args[i], fx.Node) and a in sites
+        ]
+
+    if operands is Operands.TOGETHER:
+        return _tied(layers, of(0, 1), named_by_site=False)
+    if operands is Operands.WEIGHTS:
+        return _tied(layers, of(1), named_by_site=False)
+    groups = [*_tied(layers, of(0), named_by_site=True), *_tied(layers, of(1), named_by_site=True)]
+    order = {node: index for index, node in enumerate(layers)}
+    return sorted(groups, key=lambda group: order[group.nodes[0]])
+
+
+def _tied(
+    layers: list[fx.Node], sites_of: Callable[[fx.Node], list[Site]], named_by_site: bool
+) -> list[Group]:
+    """Layers that share a site, and all calls of a layer, which have one name and so one override."""
     parts: list[tuple[set[object], list[fx.Node]]] = []  # what ties layers together, and the layers
-    for node in calibrated.graph.graph.nodes:
-        if not is_call(node, aten.linear.default, aten.conv2d.default) or node.args[1] not in by_node:
+    for node in layers:
+        if not sites_of(node):
             continue
-        keys: set[object] = {layer_name_of(node), by_node[node.args[1]]}
-        if not weights_only and node.args[0] in by_node:
-            keys.add(by_node[node.args[0]])
+        keys: set[object] = {layer_name_of(node), *sites_of(node)}
         nodes = [node]
         for part in [p for p in parts if p[0] & keys]:
             parts.remove(part)
             keys |= part[0]
             nodes = [*part[1], *nodes]
-        parts.append((keys, nodes))
-    order = {node: i for i, node in enumerate(calibrated.graph.graph.nodes)}
-    parts.sort(key=lambda part: min(order[node] for node in part[1]))
-    return [_group([k for k in keys if isinstance(k, Site)], nodes) for keys, nodes in parts]
+        parts.append((keys, sorted(nodes, key=layers.index)))
+    parts.sort(key=lambda part: layers.index(part[1][0]))
+    return [_group([k for k in keys if isinstance(k, Site)], nodes, named_by_site) for keys, nodes in parts]
 
 
 def layer_name_of(node: fx.Node) -> str:
@@ -75,12 +101,20 @@ def layer_name_of(node: fx.Node) -> str:
     return str(weight.target).rpartition(".")[0] or layer_name(node)
 
 
-def _group(sites: list[Site], nodes: list[fx.Node]) -> Group:
+def _group(sites: list[Site], nodes: list[fx.Node], named_by_site: bool) -> Group:
     layers = tuple(dict.fromkeys(layer_name_of(node) for node in nodes))
     sites.sort(key=lambda site: site.name)
     places = dict.fromkeys(place for site in sites for place in _places(site, nodes))
-    weights = {site.node: prod(shape_of(site.node.args[0])) for site in sites if site.is_weight}
-    return Group(" + ".join(layers), layers, tuple(nodes), tuple(sites), tuple(places), sum(weights.values()))
+    sizes = {node.args[1]: prod(shape_of(node.args[1])) for node in nodes}
+    return Group(
+        name=" + ".join(site.name for site in sites) if named_by_site else " + ".join(layers),
+        layers=layers,
+        nodes=tuple(nodes),
+        sites=tuple(sites),
+        places=tuple(places),
+        weights=sum(sizes[site.node] for site in sites if site.is_weight),
+        parameters=sum(sizes.values()),
+    )
 
 
 def _places(site: Site, nodes: list[fx.Node]) -> Iterator[tuple[str, str]]:

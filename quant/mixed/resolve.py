@@ -15,7 +15,7 @@ from quant.errors import BadInput
 from quant.methods import GraphMethod, make_method
 from quant.mixed.allocate import allocate
 from quant.mixed.bench import Bench
-from quant.mixed.budgets import make_constraint
+from quant.mixed.budgets import make_constraints
 from quant.mixed.constraint import Constraint
 from quant.mixed.formats import Formats
 from quant.mixed.groups import Group, find_groups
@@ -83,12 +83,16 @@ def decide(
     """
     check_metric(settings.metric)
     calibrated = calibrate(graph, _measured(recipe), batches, progress)
-    groups = find_groups(calibrated, settings.weights_only)
+    groups = find_groups(calibrated, settings.operands)
     kept = {group.name: bits for group in groups if (bits := _kept(group, settings)) is not None}
     decided = [group for group in groups if group.name not in kept]
     if not decided:
         raise BadInput("mixed precision: 'keep' matches every layer, so there is nothing to decide")
-    constraints = [make_constraint(b, groups, settings.bits, kept, calibrated) for b in settings.budget]
+    constraints = [
+        constraint
+        for budget in settings.budget
+        for constraint in make_constraints(budget, groups, settings.bits, kept, calibrated)
+    ]
     solve = allocate if settings.solver == "milp" else solve_thresholds
     solve(np.zeros((len(decided), len(settings.bits))), constraints)  # find a wrong budget before measuring
     widths = {*settings.bits, *kept.values(), settings.background}

@@ -1,12 +1,13 @@
 """The section ``mixed_precision`` of a recipe."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-__all__ = ["FLOAT", "Budget", "MixedPrecision"]
+__all__ = ["FLOAT", "Budget", "MixedPrecision", "Operands"]
 
 FLOAT = 16
 """The width that stands for float; sizes and mean widths count it as 16 bits, as half precision stores it."""
@@ -14,13 +15,25 @@ FLOAT = 16
 _WIDTHS = (*range(2, 9), FLOAT)
 
 
+class Operands(StrEnum):
+    """What gets a width."""
+
+    TOGETHER = "together"
+    """Each layer: its weight and its input the same."""
+    SEPARATE = "separate"
+    """Each weight and each input."""
+    WEIGHTS = "weights"
+    """Each weight; activations keep the recipe's width."""
+
+
 class Budget(BaseModel):
     """One limit that the chosen widths keep.
 
     Attributes:
-        kind: ``mean_bits``, the mean width of the layers that are decided (not of those in ``keep``);
-            ``size``, megabytes (10⁶ bytes) of all quantized weights; ``energy``, millijoules for one image by
-            :mod:`quant.energy`; ``latency``, milliseconds by a measured table.
+        kind: ``mean_bits``, the mean width of the layers that are decided (not of those in ``keep``), of
+            weights and of inputs each by itself where they are separate; ``size``, megabytes (10⁶ bytes) of
+            all quantized weights; ``energy``, millijoules for one image by :mod:`quant.energy`; ``latency``,
+            milliseconds by a measured table.
         value: the limit; a factor if ``relative_to`` is given.
         relative_to: the limit is ``value`` times what all layers at this width cost.
         weighted_by: what a layer counts in ``mean_bits``, its weights or its multiply-accumulates.
@@ -58,7 +71,8 @@ class MixedPrecision(BaseModel):
         budget: one limit or several, all of which are kept.
         solver: ``milp``, the best choice by an integer program, or ``thresholds``: the more sensitive of two
             layers never gets fewer bits.
-        weights_only: choose the widths of weights and leave activations as the recipe has them.
+        operands: whether a layer's weight and input get one width ``together`` or ``separate`` ones, or only
+            ``weights`` do.
         keep: patterns of layer names to a width that is not up for choice; the first match counts.
         images: how many calibration images sensitivity is measured on; they are held in memory.
         probes: random vectors of ``hessian``, and label draws of ``fisher``.
@@ -73,7 +87,7 @@ class MixedPrecision(BaseModel):
     background: int = FLOAT
     budget: tuple[Budget, ...] = Field(min_length=1)
     solver: Literal["milp", "thresholds"] = "milp"
-    weights_only: bool = False
+    operands: Operands = Operands.TOGETHER
     keep: dict[str, int] = Field(default_factory=dict)
     images: int = Field(default=64, ge=1)
     probes: int = Field(default=16, ge=1)
@@ -98,6 +112,12 @@ class MixedPrecision(BaseModel):
     def _check(self) -> Self:
         for width in (self.background, *self.keep.values()):
             _check_width(width)
+        kinds = {budget.kind for budget in self.budget}
+        if self.operands is Operands.SEPARATE and kinds & {"energy", "latency"}:
+            raise ValueError(
+                "energy and latency depend on weight and input at once; use operands: together, or a "
+                "budget of kind mean_bits or size"
+            )
         return self
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from quant.mixed.bench import Bench
 from quant.mixed.sensitivity.gradients import draw_gradients, run_layers
-from quant.mixed.sensitivity.local import layer_calls, quantized_output
+from quant.mixed.sensitivity.local import layer_errors
 from quant.mixed.sensitivity.registry import register_metric
 
 __all__ = ["fisher"]
@@ -36,11 +36,7 @@ def fisher(bench: Bench) -> NDArray[np.float64]:
             for node, gradient in gradients.items():
                 diagonals[node] += gradient.square() / bench.probes
         with torch.no_grad():
-            for node, (row, group) in layer_calls(bench).items():
-                for column, bits in enumerate(bench.bits):
-                    error = (
-                        quantized_output(bench, group, node, run.arguments[node], bits) - run.outputs[node]
-                    )
-                    table[row, column] += 0.5 * float((diagonals[node] * error.square()).sum().double())
+            for node, row, column, error in layer_errors(bench, run.arguments, run.outputs):
+                table[row, column] += 0.5 * float((diagonals[node] * error.square()).sum().double())
         bench.progress("sensitivity", index + 1, len(bench.images))
     return table / bench.image_count

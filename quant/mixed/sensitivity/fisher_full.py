@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from quant.mixed.bench import Bench
 from quant.mixed.sensitivity.gradients import draw_gradients, run_layers
-from quant.mixed.sensitivity.local import layer_calls, quantized_output
+from quant.mixed.sensitivity.local import layer_errors
 from quant.mixed.sensitivity.registry import register_metric
 
 __all__ = ["fisher_full"]
@@ -27,13 +27,8 @@ def fisher_full(bench: Bench) -> NDArray[np.float64]:
         run = run_layers(bench, images)
         for gradients in draw_gradients(run, bench.probes, generator):
             with torch.no_grad():
-                for node, (row, group) in layer_calls(bench).items():
-                    for column, bits in enumerate(bench.bits):
-                        error = (
-                            quantized_output(bench, group, node, run.arguments[node], bits)
-                            - run.outputs[node]
-                        )
-                        change = (gradients[node] * error).flatten(1).sum(1).double()  # of log p_nk, [N]
-                        table[row, column] += 0.5 * float(change.square().sum()) / bench.probes
+                for node, row, column, error in layer_errors(bench, run.arguments, run.outputs):
+                    change = (gradients[node] * error).flatten(1).sum(1).double()  # of log p_nk, [N]
+                    table[row, column] += 0.5 * float(change.square().sum()) / bench.probes
         bench.progress("sensitivity", index + 1, len(bench.images))
     return table / bench.image_count

@@ -1,6 +1,6 @@
 """Quantize single layers in place, on their float inputs, while the float network runs once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, fx
@@ -9,12 +9,16 @@ from quant.kernels import fake_quantize
 from quant.mixed.bench import Bench
 from quant.mixed.groups import Group
 
-__all__ = ["LayerWalk", "layer_calls", "quantized_output"]
+__all__ = ["LayerWalk", "layer_calls", "layer_errors", "quantized_output"]
 
 
-def layer_calls(bench: Bench) -> dict[fx.Node, tuple[int, Group]]:
-    """The calls of all layers of all groups, with the row of the group."""
-    return {node: (row, group) for row, group in enumerate(bench.groups) for node in group.nodes}
+def layer_calls(bench: Bench) -> dict[fx.Node, list[tuple[int, Group]]]:
+    """The calls of all layers, each with its groups and their rows."""
+    calls: dict[fx.Node, list[tuple[int, Group]]] = {}
+    for row, group in enumerate(bench.groups):
+        for node in group.nodes:
+            calls.setdefault(node, []).append((row, group))
+    return calls
 
 
 class LayerWalk(fx.Interpreter):
@@ -33,6 +37,24 @@ class LayerWalk(fx.Interpreter):
             args, _ = self.fetch_args_kwargs_from_env(n)
             self._see(n, tuple(args), result)
         return result
+
+
+def layer_errors(
+    bench: Bench, arguments: Mapping[fx.Node, tuple[Any, ...]], outputs: Mapping[fx.Node, Tensor]
+) -> Iterator[tuple[fx.Node, int, int, Tensor]]:
+    """For each call of a layer in each group at each width: the call, row, column, and Ô − O.
+
+    Args:
+        bench: what is measured.
+        arguments: what each layer reads in float, of some or all layers.
+        outputs: O, what it returns.
+    """
+    calls = layer_calls(bench)
+    for node in arguments:
+        for row, group in calls[node]:
+            for column, bits in enumerate(bench.bits):
+                changed = quantized_output(bench, group, node, arguments[node], bits)
+                yield node, row, column, changed - outputs[node]
 
 
 def quantized_output(bench: Bench, group: Group, node: fx.Node, args: tuple[Any, ...], bits: int) -> Tensor:

@@ -9,13 +9,15 @@ Source: Liu et al. 2021, "Post-Training Quantization for Vision Transformer", se
 whole attention and MLP modules; here it is each group of layers.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from quant.mixed.bench import Bench
-from quant.mixed.sensitivity.local import LayerWalk, layer_calls, quantized_output
+from quant.mixed.sensitivity.local import LayerWalk, layer_errors
 from quant.mixed.sensitivity.registry import register_metric
 
 __all__ = ["nuclear_norm", "nuclear_norms"]
@@ -26,13 +28,10 @@ __all__ = ["nuclear_norm", "nuclear_norms"]
 def nuclear_norm(bench: Bench) -> NDArray[np.float64]:
     """The table [groups, bits]; layers that share an input add up."""
     table = np.zeros((len(bench.groups), len(bench.bits)))
-    calls = layer_calls(bench)
 
-    def see(node: fx.Node, args: tuple[object, ...], output: Tensor) -> None:
-        row, group = calls[node]
+    def see(node: fx.Node, args: tuple[Any, ...], output: Tensor) -> None:
         norms = nuclear_norms(output)
-        for column, bits in enumerate(bench.bits):
-            error = quantized_output(bench, group, node, args, bits) - output
+        for _, row, column, error in layer_errors(bench, {node: args}, {node: output}):
             table[row, column] += float((norms * error.flatten(1).double().square().sum(1)).sum())
 
     bench.formats.all_float()

@@ -2,6 +2,7 @@ import torch
 from torch import Tensor, nn
 
 from quant.mixed.groups import find_groups
+from quant.mixed.settings import Operands
 from tests.export.small_models import calibrated_of, images_of, simple_recipe, small_cnn, tiny_vit
 
 
@@ -46,9 +47,19 @@ def test_layers_that_share_an_input_or_a_weight_get_one_width() -> None:
 
 def test_weights_alone_are_not_tied_by_their_input() -> None:
     _, calibrated = calibrated_of(Branches(), images_of(8, 6), simple_recipe())
-    groups = find_groups(calibrated, weights_only=True)
+    groups = find_groups(calibrated, Operands.WEIGHTS)
     assert [group.name for group in groups] == ["left", "right", "twice"]
     assert all(role == "linear.weight" for group in groups for _, role in group.places)
+
+
+def test_weights_and_inputs_can_be_groups_of_their_own() -> None:
+    _, calibrated = calibrated_of(Branches(), images_of(8, 6), simple_recipe())
+    groups = {group.name: group for group in find_groups(calibrated, Operands.SEPARATE)}
+    inputs = "twice.input + twice.input_2"
+    assert list(groups) == ["left.input", "left.weight", "right.weight", inputs, "twice.weight"]
+    assert groups["left.input"].layers == ("left", "right"), "both read it"
+    assert (groups["left.input"].weights, groups["left.input"].parameters) == (0, 72)
+    assert (groups["left.weight"].weights, groups["left.weight"].parameters) == (36, 36)
 
 
 def test_an_output_that_is_the_next_input_belongs_to_the_reader() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 from quant.calibrate import calibrate
 from quant.encoding import Encoding, freeze
@@ -15,30 +15,43 @@ from quant.mixed.resolve import Resolution, decide
 from quant.mixed.sensitivity.kl import kl
 from quant.mixed.settings import MixedPrecision
 from quant.recipe import Recipe
-from tests.export.small_models import images_of, simple_recipe, tiny_vit
+from tests.export.small_models import images_of, simple_recipe
 
-IMAGES = images_of(8, 3, 32, 32)
-KEEP = {"patch_embed*": 8, "head": 8}
+IMAGES = images_of(64, 16)
+
+
+class Unequal(nn.Module):
+    """A stream to which several layers add, one of them hardly anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.strong, self.weak, self.head = nn.Linear(16, 24), nn.Linear(16, 24), nn.Linear(24, 5)
+        self.third, self.fourth = nn.Linear(24, 16), nn.Linear(16, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.strong(x)) + 0.02 * self.weak(torch.tanh(x))
+        logits: Tensor = 5.0 * self.head(y + self.fourth(torch.tanh(self.third(y))))
+        return logits
+
+
+def captured() -> fx.GraphModule:
+    return capture(Unequal().eval(), IMAGES[:2])
 
 
 def batches(count: int | None) -> Iterable[Tensor]:
-    return torch.split(IMAGES[:count], 4)
+    return torch.split(IMAGES[:count], 32)
 
 
-def decided(recipe: Recipe | None = None, **changes: Any) -> Resolution:
-    fields = {"budget": {"kind": "mean_bits", "value": 6}, "keep": KEEP, "images": 8} | changes
-    graph = capture(tiny_vit().eval(), IMAGES[:2])
-    return decide(
-        recipe or simple_recipe(activation={"bits": 6}, weight={"bits": 6}),
-        MixedPrecision.model_validate(fields),
-        graph,
-        batches,
-    )
+def decided(**changes: Any) -> Resolution:
+    fields = {"budget": {"kind": "mean_bits", "value": 6}, "keep": {"head": 8}} | changes
+    recipe = simple_recipe(activation={"bits": 6}, weight={"bits": 6})
+    return decide(recipe, MixedPrecision.model_validate(fields), captured(), batches)
 
 
 def joint_loss(recipe: Recipe) -> float:
     """KL divergence from float of a network calibrated with an ordinary recipe."""
-    graph = capture(tiny_vit().eval(), IMAGES[:2])
+    graph = captured()
     calibrated = calibrate(graph, recipe, batches)
     freeze(calibrated, Encoding())
     with torch.no_grad():
@@ -50,44 +63,50 @@ def test_the_budget_is_kept_and_kept_layers_stay(solver: str) -> None:
     found = decided(solver=solver)
     assert fits(np.array(found.choice), found.constraints)
     widths = found.plan.bits
-    assert widths["head"] == widths["patch_embed.proj"] == 8
-    assert found.sensitivity.groups == tuple(
-        name for name in widths if name not in ("head", "patch_embed.proj")
-    )
+    assert widths["head"] == 8
+    assert widths["strong"] > widths["weak"]
+    assert found.sensitivity.groups == tuple(name for name in widths if name != "head")
     assert found.sensitivity.metric == "kl"
     for name, bits in widths.items():
-        role = "patch_conv.weight" if name.startswith("patch") else "linear.weight"
-        spec = found.recipe.spec_for(role, name)
+        spec = found.recipe.spec_for("linear.weight", name)
         assert spec is not None
         assert spec.bits == bits
 
 
 def test_mixed_widths_lose_less_than_uniform_ones_of_the_same_mean() -> None:
-    found = decided(swaps=6)
-    uniform = decided(bits=[6, 8], swaps=0)
-    assert set(uniform.plan.bits.values()) == {6, 8}
-    assert [b for n, b in uniform.plan.bits.items() if n.startswith("blocks")] == [6] * 4
-    assert joint_loss(found.recipe) < joint_loss(uniform.recipe)
+    uniform = decided(bits=[6, 8])
+    layers = dict.fromkeys(("strong", "weak", "third", "fourth"), 6)
+    assert {name: bits for name, bits in uniform.plan.bits.items() if name != "head"} == layers
+    assert joint_loss(decided().recipe) < joint_loss(uniform.recipe)
+
+
+def test_separate_operands_lose_no_more_than_together() -> None:
+    together, separate = decided(), decided(operands="separate")
+    assert [c.name for c in separate.constraints] == ["mean bits of weights", "mean bits of inputs"]
+    assert fits(np.array(separate.choice), separate.constraints)
+    assert {role.rpartition(".")[2] for choice in separate.plan.choices for _, role in choice.places} == {
+        "weight",
+        "input",
+    }
+    assert joint_loss(separate.recipe) <= joint_loss(together.recipe)
 
 
 def test_swaps_measure_the_network_that_the_recipe_makes() -> None:
     found = decided(swaps=8, bits=[3, 4, 6, 8])
-    assert len(found.swaps) == 8
+    assert 1 <= len(found.swaps) <= 8
     accepted = [step.loss for step in found.swaps if step.accepted]
     assert accepted == sorted(accepted, reverse=True)
-    loss = joint_loss(found.recipe)
-    if accepted:  # batches of 4 against 8 at once: float32 sums in another order
-        assert loss == pytest.approx(accepted[-1], rel=1e-3)
-    assert loss <= joint_loss(decided(swaps=0, bits=[3, 4, 6, 8]).recipe) * 1.001
+    loss, before = joint_loss(found.recipe), joint_loss(decided(bits=[3, 4, 6, 8]).recipe)
+    # Other batch sizes: float32 sums in another order.
+    assert loss == pytest.approx(accepted[-1] if accepted else before, rel=1e-3)
+    assert loss <= before * 1.001
 
 
 def test_sensitivity_against_a_quantized_background() -> None:
     found = decided(background=6)
     # With everything at 6 bits, setting one group to 6 bits is the same network for each group.
-    at_six = {values[1] for values in found.sensitivity.values}
-    assert len(at_six) == 1
-    uniform = decided(bits=[6, 8]).recipe
-    assert at_six.pop() == pytest.approx(joint_loss(uniform), rel=1e-3)
+    (at_six,) = {values[1] for values in found.sensitivity.values}
+    assert at_six == pytest.approx(joint_loss(decided(bits=[6, 8]).recipe), rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +116,7 @@ def test_sensitivity_against_a_quantized_background() -> None:
         ({"keep": {"*": 8}}, "nothing to decide"),
         (
             {"budget": {"kind": "mean_bits", "value": 3}},
-            "mean bits 3 bits cannot be met; the smallest possible is 4",
+            "mean bits 3 bits cannot be met; the smallest possible is 4 bits",
         ),
     ],
 )

@@ -32,6 +32,7 @@ def test_widths_are_sorted() -> None:
         ({"keep": {"head": 12}}, "12 bits cannot be chosen"),
         ({"background": 1}, "1 bits cannot be chosen"),
         ({"budget": []}, "budget"),
+        ({"operands": "separate", "budget": {"kind": "energy", "value": 1}}, "use operands: together"),
         ({"budget": {"kind": "size", "value": 0}}, "greater than 0"),
         ({"budget": {"kind": "size", "value": 1, "weighted_by": "macs"}}, "option of kind: mean_bits"),
         ({"budget": {"kind": "latency", "value": 1}}, "table and kind: latency go together"),
