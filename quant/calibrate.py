@@ -35,8 +35,8 @@ def calibrate(
 ) -> CalibratedGraph:
     """Prepare a copy of ``graph``, show it the calibration images once, and tune it.
 
-    Where the recipe asks for mixed precision, the widths are chosen first; the result's recipe is the ordinary
-    one that it amounts to.
+    Where the recipe asks for mixed precision, the widths are chosen first; the result's recipe is the
+    ordinary one that it amounts to.
 
     Statistics of graph methods come from the first ``recipe.method_images`` images, in a pass of their own.
     Memory does not depend on the number of images; methods that tune hold ``recipe.tuning_images`` of them.

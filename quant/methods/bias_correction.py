@@ -5,8 +5,8 @@ everywhere. Layer by layer in forward order, for output channel o over all calib
 
     b_o ← b_o + E[y_o] − E[ŷ_o]
 
-with y the float layer on float inputs and ŷ the quantized layer on what the layers quantized so far give it, so
-that earlier shifts are corrected, too.
+with y the float layer on float inputs and ŷ the quantized layer on what the layers quantized so far give it,
+so that earlier shifts are corrected, too.
 
 Source: Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section
 4.2, in its empirical form (appendix D).
