@@ -11,7 +11,10 @@ from quant.recipe import Recipe
 from quant.roles import Place, find_places
 from quant.spec import QuantSpec
 
-__all__ = ["KEEP_FLOAT", "Site", "place_fake_quant", "spec_at"]
+__all__ = ["FIXED_RANGE", "KEEP_FLOAT", "Site", "place_fake_quant", "spec_at"]
+
+FIXED_RANGE = "octavo_fixed_range"
+"""Key in the meta of a node: the range (low, high), both [], with which its value is quantized per tensor."""
 
 KEEP_FLOAT = "octavo_keep_float"
 """Key in the meta of a layer's node: a method decided that it is not quantized, whatever the recipe says."""
@@ -102,6 +105,8 @@ def _insert(graph: fx.GraphModule, places: list[Place], spec: QuantSpec, readers
     axis = next((p.channel_axis for p in places if p.channel_axis is not None), None)
     if axis is not None and not first.role.endswith(".weight"):
         quantizer.watch_channels(axis)
+    if FIXED_RANGE in first.value.meta and spec.granularity == "per_tensor":
+        quantizer.fix_range(*first.value.meta[FIXED_RANGE])
     path = f"{first.name}_quantizer"
     graph.add_submodule(path, quantizer)
     value = first.value

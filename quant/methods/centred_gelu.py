@@ -3,13 +3,22 @@
     y = W (g − c) + b~,    b~ = b + W @ (c · 1)
 
 GELU returns (−0.17, max]: a symmetric format spends half of its codes on values that never come. With c in
-the middle of the calibrated range, g − c fills both halves, and a target whose activations have zero point 0
-(such as TensorRT) keeps the 8 effective bits of an affine format. The subtraction is one elementwise
-operator, which compilers fuse with GELU.
+the middle of the range, g − c fills both halves, and a target whose activations have zero point 0 (such as
+TensorRT) keeps the effective bits of an affine format. The subtraction is one elementwise operator, which
+compilers fuse with GELU.
 
-c is the middle of the range that the recipe's observer finds: in all values of the calibration images where
-that is their minimum and maximum (``minmax``), else in sampled rows. Units that a side path carries do not
-count, and the side path goes on reading g.
+Much of what GELU returns in the deep blocks of a trained network is almost zero, so g = 0 must go on having a
+code of its own. With L = 2^(bits−1) − 1,
+
+    n = floor(L (high + low) / (high − low)),    σ = high / (L + n),    c = n σ
+
+makes zero the code −n of the scale σ, and the range [low − c, high − c] fits [−L σ, L σ], which the quantizer
+is then given. low and high are what the recipe's observer finds: in all values of the statistics' images
+where it takes their minimum and maximum (``minmax``), else in sampled rows. Units that a side path carries do
+not count, and the side path goes on reading g.
+
+The rounding error of W meets the constant −c, too, and moves each output by a constant of its own: name
+``bias_correction`` behind this method, which takes that back.
 
 Source: elementary; a constant moves from the input of a linear layer into its bias.
 """
@@ -27,7 +36,7 @@ from quant.methods.registry import MethodNote, MethodOptions, register_method
 from quant.methods.side_path import CLIPPED_UNITS
 from quant.methods.statistics import Statistics
 from quant.observers import make_observer
-from quant.placement import spec_at
+from quant.placement import FIXED_RANGE, spec_at
 from quant.recipe import Recipe
 from quant.spec import QuantSpec
 
@@ -65,7 +74,9 @@ class CentredGelu:
                 continue
             weight, bias = [*found.linear.args[1:], None][:2]
             reason = None
-            if bias is None or constant_name(weight) is None:
+            if spec.scheme != "uniform" or spec.granularity != "per_tensor":
+                reason = "its input has no uniform scale for the whole tensor"
+            elif bias is None or constant_name(weight) is None:
                 reason = "it has no bias to fold into, or its weight is computed"
             elif not is_private(graph, bias):
                 reason = "its bias is computed, or shared with another layer"
@@ -81,26 +92,30 @@ class CentredGelu:
 
 def _centre(graph: fx.GraphModule, found: GeluLinear, seen: Statistics, spec: QuantSpec) -> float:
     """Change the graph, and return c."""
-    centre = seen.once(f"{NAME}/{found.layer}/centre", lambda: _middle(found, seen, spec))
+    low, high = seen.once(f"{NAME}/{found.layer}/range", lambda: _range(found, seen, spec)).double()
+    levels = (1 << (spec.bits - 1)) - 1  # L
+    zero = torch.floor(levels * (high + low) / (high - low)).clamp(min=0)  # n
+    step = torch.maximum(high / (levels + zero), -low / (levels - zero))  # σ; the second counts where n is 0
+    centre = (zero * step).float()
     weight, bias = found.linear.args[1:3]
     total = tensor_of(graph, str(constant_name(weight))).detach().double().sum(dim=1)  # W @ 1
     update_parameter(graph, bias, lambda b: b + total * centre.double())
     centred = insert_in_front(graph, found.linear, aten.sub.Tensor, centre=centre)
+    centred.meta[FIXED_RANGE] = (-levels * step, levels * step)
     ones = torch.ones_like(seen[found.gelu].low)
     derive(seen, centred, found.gelu, ones, -centre * ones)
     return float(centre)
 
 
-def _middle(found: GeluLinear, seen: Statistics, spec: QuantSpec) -> Tensor:
-    """c, float32 []."""
+def _range(found: GeluLinear, seen: Statistics, spec: QuantSpec) -> Tensor:
+    """Low and high, widened to hold zero, [2]."""
     clipped = set(found.linear.meta.get(CLIPPED_UNITS, ()))
     bounds = seen[found.gelu]
     kept = [c for c in range(len(bounds.low)) if c not in clipped]
     low, high = bounds.low[kept].min(), bounds.high[kept].max()
-    if spec.observer != "minmax" and spec.granularity == "per_tensor":
-        observer = make_observer(spec)
+    if spec.observer != "minmax":
+        affine = spec.model_copy(update={"symmetric": False, "signed": False, "narrow": False})
+        observer = make_observer(affine)
         observer.update(seen.samples[found.gelu][:, kept])
-        low, high = observer.range(
-            spec.model_copy(update={"symmetric": False, "signed": False, "narrow": False})
-        )
-    return ((low + high) / 2).float()
+        low, high = observer.range()
+    return torch.stack([low.clamp(max=0.0), high.clamp(min=1e-6)])

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, fx
 
 from quant.graph.nodes import constant_name, tensor_of
@@ -31,8 +31,10 @@ from quant.recipe import Recipe
 from quant.spec import QuantSpec
 
 __all__ = [
+    "Exponent",
     "ExponentOptions",
     "Rounded",
+    "WeightExponent",
     "best_exponent",
     "reader_of",
     "round_in",
@@ -44,6 +46,23 @@ __all__ = [
 COARSE = {"candidates": 18.0, "step": 0.05}
 
 
+def _number_or(word: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+        if not number and value != word:
+            raise ValueError(f"give a number from 0 to 1, or '{word}'; not {value!r}")
+        return value
+
+    return BeforeValidator(check)
+
+
+Exponent = Annotated[float | Literal["search"], _number_or("search")]
+"""A number from 0 to 1, or ``search``."""
+
+WeightExponent = Annotated[float | Literal["complement"], _number_or("complement")]
+"""A number from 0 to 1, or ``complement``: one minus the other exponent."""
+
+
 class ExponentOptions(MethodOptions):
     """Options of methods that scale channels.
 
@@ -52,7 +71,7 @@ class ExponentOptions(MethodOptions):
         steps: ``search`` tries 0, 1 / steps, …, 1.
     """
 
-    exponent: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["search"] = "search"
+    exponent: Exponent = "search"
     steps: int = Field(default=10, ge=1, le=100)
 
     @property

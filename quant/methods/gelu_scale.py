@@ -13,15 +13,13 @@ The search is described in :mod:`quant.methods.exponent_search`.
 """
 
 from collections.abc import Collection
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, fx
 
 from quant.graph.nodes import constant_name, tensor_of
 from quant.graph.parameters import update_parameter
-from quant.methods.exponent_search import ExponentOptions, best_exponent, reader_of
+from quant.methods.exponent_search import Exponent, ExponentOptions, best_exponent, reader_of
 from quant.methods.gelu_linear import GeluLinear, find_gelu_linears
 from quant.methods.insert import derive, insert_in_front
 from quant.methods.registry import MethodNote, register_method
@@ -44,7 +42,7 @@ class GeluScaleOptions(ExponentOptions):
         exponent: a; 0 moves no range from activation to weight, 1 all of it; or ``search``.
     """
 
-    exponent: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["search"] = 0.75
+    exponent: Exponent = 0.75
 
 
 @register_method(NAME, GeluScaleOptions)

@@ -25,16 +25,16 @@ Sources: RepQ-ViT (Li et al. 2023, section 3.2); SmoothQuant (Xiao et al. 2023, 
 """
 
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, fx
 
 from quant.graph.layer_norm_readers import linear_readers, reason_against_folding
 from quant.graph.nodes import constant_name, is_call, layer_name, module_of, tensor_of
 from quant.methods.exponent_search import (
     ExponentOptions,
+    WeightExponent,
     best_exponent,
     reader_of,
     with_mean_one,
@@ -64,7 +64,7 @@ class LayerNormScaleOptions(ExponentOptions):
     """
 
     statistic: Literal["range", "amax", "mean_abs"] = "range"
-    weight_exponent: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["complement"] = 0.0
+    weight_exponent: WeightExponent = 0.0
     zero_point: Literal["keep", "integer", "zero"] = "integer"
 
 

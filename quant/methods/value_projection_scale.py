@@ -18,10 +18,9 @@ described in :mod:`quant.methods.exponent_search`.
 """
 
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, fx
 
 from quant.graph.nodes import constant_name, layer_name, tensor_of
@@ -29,6 +28,7 @@ from quant.graph.parameters import update_parameter
 from quant.methods.attention_paths import ValueProjection, find_value_projections
 from quant.methods.exponent_search import (
     ExponentOptions,
+    WeightExponent,
     best_exponent,
     reader_of,
     with_mean_one,
@@ -54,7 +54,7 @@ class ValueProjectionScaleOptions(ExponentOptions):
     """
 
     statistic: Literal["range", "amax"] = "amax"
-    weight_exponent: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["complement"] = 0.0
+    weight_exponent: WeightExponent = 0.0
     centre: bool = False
 
 

@@ -71,7 +71,7 @@ def test_all_mistakes_are_named_at_once():
     [
         ("gelu_scal", {}, "unknown method 'gelu_scal' in the recipe (did you mean 'gelu_scale'?)"),
         ("gelu_scale", {"exponnt": 1}, "unknown key 'exponnt' (did you mean 'exponent'?)"),
-        ("gelu_scale", {"exponent": 2}, "exponent: Input should be less than or equal to 1"),
+        ("gelu_scale", {"exponent": 2}, "exponent: give a number from 0 to 1, or 'search'; not 2"),
         ("layer_norm_linear", {"zero_point": "half"}, "zero_point: Input should be 'integer' or 'zero'"),
     ],
 )

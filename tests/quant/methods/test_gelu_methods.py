@@ -144,3 +144,55 @@ def test_the_scale_is_the_formula():
     torch.testing.assert_close(
         tensor_of(result.graph, "fc2.input_scale").double(), 1 / scale, rtol=1e-6, atol=0
     )
+
+
+def written_out(x: torch.Tensor, low: torch.Tensor, scale: torch.Tensor, levels: int) -> torch.Tensor:
+    """Affine quantization from ``low``, float64."""
+    zero = (-low / scale).round()
+    return ((x / scale).round() + zero).clamp(0, levels).sub(zero) * scale
+
+
+def test_the_search_takes_the_exponent_of_least_output_error():
+    model = Mlp().eval()
+    result = calibrated(model, recipe({"name": "gelu_scale", "exponent": "search", "steps": 4}))
+    with torch.no_grad():
+        g = model.act(model.fc1(images())).flatten(0, 1).double()
+    weight = model.fc2.weight.detach().double()
+
+    def error(scale: torch.Tensor) -> float:
+        rows, columns = g / scale, weight * scale
+        step = (rows.max() - rows.min().clamp(max=0)) / 255
+        wide = columns.abs().amax(1, keepdim=True) / 127
+        rounded = written_out(rows, rows.min().clamp(max=0), step, 255) @ ((columns / wide).round() * wide).T
+        return float((rounded - g @ weight.T).square().mean())
+
+    amax, column = g.abs().amax(0), weight.abs().amax(0)
+    errors = {a: error(amax**a / column ** (1 - a)) for a in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    exponent, share = result.knowledge.findings["gelu_scale/fc2/exponent"].tolist()
+    assert errors[exponent] <= 1.01 * min(errors.values())  # float32 may round a code otherwise
+    assert share == pytest.approx(errors[exponent] / error(torch.ones(64).double()), rel=0.02)
+    assert f"exponent {exponent:g}" in result.notes[0].text
+
+
+def test_the_search_spends_no_multiplication_where_nothing_is_gained():
+    model = Mlp(outliers=False).eval()
+    with torch.no_grad():  # all units alike
+        model.fc1.weight.copy_(model.fc1.weight[:1].expand(64, -1))
+        model.fc1.bias.fill_(0.1)
+        model.fc2.weight.copy_(model.fc2.weight[:, :1].expand(-1, 64))
+    result = calibrated(model, recipe({"name": "gelu_scale", "exponent": "search"}))
+    assert not result.notes[0].applied
+    assert result.notes[0].text.endswith("not worth a multiplication")
+    assert torch.equal(tensor_of(result.graph, "fc2.weight"), model.fc2.weight)
+
+
+def test_methods_behind_a_gelu_compose():
+    model, x = Mlp().eval(), images(7)
+    for methods in ((SCALE, SIDE_PATH), (SIDE_PATH, SCALE)):
+        result = calibrated(model, recipe(*methods, {"name": "centred_gelu"}))
+        # float32 sums of 64 products of size up to about 40, in another order
+        torch.testing.assert_close(result.graph(x), model(x), rtol=1e-5, atol=1e-4)
+        assert [n.method for n in result.notes if n.applied][-1] == "centred_gelu"
+    assert [n.applied for n in result.notes] == [True, True, True]
+    again = calibrated(model, recipe(SIDE_PATH, SIDE_PATH))
+    assert [n.text for n in again.notes if not n.applied] == ["it has a side path already"]
