@@ -1,8 +1,8 @@
 """Write FP8 Q/DQ pairs of activations as casts, which ONNX Runtime leaves where they are.
 
 ONNX Runtime computes QuantizeLinear to FLOAT8E4M3FN as specified, but its optimizer treats the pair like one
-of integers: it moves it across Squeeze and Transpose and fuses it into MatMulIntegerToFloat, which have no FP8
-kernels, and then refuses the model (1.31.1). The same numbers, bit for bit, are::
+of integers: it moves it across Squeeze and Transpose and fuses it into MatMulIntegerToFloat, which have no
+FP8 kernels, and then refuses the model (1.31.1). The same numbers, bit for bit, are::
 
     QuantizeLinear(x, s)    = Cast(x / s, to FLOAT8E4M3FN, saturating)
     DequantizeLinear(c, s)  = Cast(c, to FLOAT) · s
