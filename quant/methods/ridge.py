@@ -35,9 +35,11 @@ class RidgeOptions(MethodOptions):
 
     Attributes:
         strength: λ as a share of the inputs' mean square.
+        tokens_per_input: layers that see fewer tokens per input, such as a head behind pooling, are left alone.
     """
 
     strength: float = Field(default=0.1, gt=0.0)
+    tokens_per_input: float = Field(default=4.0, ge=0.0)
 
 
 @register_method(NAME, RidgeOptions)
@@ -51,8 +53,11 @@ class Ridge(WeightsOnly):
         """Change the layer's weight and bias."""
         weight, bias = layer.weight, layer.bias
         learned, held_out = layer_moments(layer)
-        change = ridge_change(learned, self._options.strength, bias is not None)
         depth = learned.gram.shape[-1] - 1
+        if learned.tokens < self._options.tokens_per_input * depth:
+            text = f"{learned.tokens} tokens are too few for {depth} inputs"
+            return MethodNote(NAME, layer.name, False, text)
+        change = ridge_change(learned, self._options.strength, bias is not None)
         moved = weight + change[..., :depth].reshape(weight.shape).float()
         if layer.clipped_units:
             moved[:, list(layer.clipped_units)] = 0.0

@@ -1,9 +1,10 @@
 """Layers as layer methods get them, from small models."""
 
+import functools
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from quant.calibrate import calibrate
 from quant.encoding import Encoding, freeze
@@ -77,8 +78,8 @@ def layers(
     """Every layer of the calibrated model by name, nothing tuned; batches of 4 images."""
     x = images() if x is None else x
     chosen = recipe(FORMATS[weight] if isinstance(weight, str) else weight, input_bits)
-    model = (model or Net()).eval()
-    calibrated = calibrate(capture(model, x[:2]), chosen, lambda n: torch.split(x[:n], 4))
+    graph = _net() if model is None else capture(model.eval(), x[:2])
+    calibrated = calibrate(graph, chosen, lambda n: torch.split(x[:n], 4))
     freeze(calibrated, Encoding())
     tuning = Tuning(
         graph=calibrated.graph,
@@ -109,12 +110,14 @@ def output_error(layer: Layer) -> float:
 
 def weight_error(layer: Layer, weight: Tensor, quantized: Tensor) -> float:
     """Squared change of the outputs, over all tuning images, from replacing ``weight`` by ``quantized``."""
-    zero = None if layer.bias is None else torch.zeros_like(layer.bias)
-    change = quantized.double() - weight.double()
-    return sum(
-        float(layer.output(x.double(), change, None if zero is None else zero.double()).square().sum())
-        for x in layer.quantized_inputs()
-    )
+    zero = torch.zeros(len(weight))
+    inputs = torch.cat(list(layer.quantized_inputs()))
+    return float(layer.output(inputs, quantized - weight, zero).double().square().sum())
+
+
+@functools.cache
+def _net() -> fx.GraphModule:
+    return capture(Net().eval(), images(2))
 
 
 class _Keep(WeightsOnly):
