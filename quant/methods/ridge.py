@@ -35,7 +35,7 @@ class RidgeOptions(MethodOptions):
 
     Attributes:
         strength: λ as a share of the inputs' mean square.
-        tokens_per_input: layers that see fewer tokens per input, such as a head behind pooling, are left alone.
+        tokens_per_input: layers with fewer tokens per input, such as a head behind pooling, are left alone.
     """
 
     strength: float = Field(default=0.1, gt=0.0)
