@@ -3,7 +3,7 @@
 For the scores A = Q Kᵀ of a block, over factors of the min-max ranges of q and k, alternately,
 
     max  mean over images of Γ(A, Â) − γ L_rank,
-    L_rank = mean over rows and pairs (i, j) of max(0, θ − (â_i − â_j) sign(a_i − a_j)),
+    L_rank = mean over rows and pairs i < j of max(0, θ − (â_i − â_j) sign(a_i − a_j)),
 
 with Γ Pearson's correlation. θ is in units of the product's entries; where the scale 1/√d is applied to Q, as
 captured attention does, these are the logits that softmax reads. Pairs are subsampled.
@@ -12,8 +12,8 @@ It moves the quantizers of attention products and nothing else: a recipe must qu
 Where q and k stay float there is no scale that belongs to the product, and a layer alone does not know which
 of its outputs become q and k; its weight and input are left to :mod:`quant.methods.scale_search`.
 
-Source: Liu et al. 2021, "Post-Training Quantization for Vision Transformer", section 3.3, γ = 0.1, θ = 0.2 (a
-sum over all pairs there, see :func:`quant.tuning.objectives.rank_loss`).
+Source: Liu et al. 2021, "Post-Training Quantization for Vision Transformer", section 3.3, γ = 0.1, θ = 0.2.
+There L_rank is a sum over all rows and pairs, beside which the correlation hardly counts; with the mean it does.
 """
 
 import torch
