@@ -1,5 +1,6 @@
 """What has no form, or what a target does not take, is refused by name and before anything is written."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,4 +64,17 @@ def test_groups_of_a_convolution_have_no_form(tmp_path: Path) -> None:
     recipe = simple_recipe(weight={"granularity": "per_group", "group_size": 1})
     with pytest.raises(Unsupported, match=r"'stem\.weight': groups are exported for linear layers only"):
         lowered(small_cnn(), (3, 16, 16), recipe, tmp_path, "ort-x86")
+    assert not list(tmp_path.iterdir())
+
+
+def test_codes_beyond_8_bits_are_refused_instead_of_wrapped(tmp_path: Path) -> None:
+    images = images_of(8, 5, 64)
+    recipe = simple_recipe(roles={})
+    _, calibrated = calibrated_of(Perceptron(), images, recipe)
+    site = calibrated.weight_sites()[0]
+    site.quantizer.freeze()
+    grid = site.quantizer.qparams
+    site.quantizer.fix_grid(replace(grid, scale=grid.scale / 8, qmin=-1016, qmax=1016))
+    with pytest.raises(Unsupported, match=rf"'{site.name}': codes up to 1016 need more than 8 bits"):
+        export_qdq(calibrated, images[:2], tmp_path / "qdq.onnx", ExportSettings(), {})
     assert not list(tmp_path.iterdir())
