@@ -13,7 +13,7 @@ Where q and k stay float there is no scale that belongs to the product, and a la
 of its outputs become q and k; its weight and input are left to :mod:`quant.methods.scale_search`.
 
 Source: Liu et al. 2021, "Post-Training Quantization for Vision Transformer", section 3.3, γ = 0.1, θ = 0.2.
-There L_rank is a sum over all rows and pairs, beside which the correlation hardly counts; with the mean it does.
+There L_rank is a sum over all rows and pairs, beside which the correlation hardly counts; here it does.
 """
 
 import torch
