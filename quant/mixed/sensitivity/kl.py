@@ -2,7 +2,7 @@
 
     Ω = mean_n Σ_k p_nk (log p_nk − log q_nk),   p = softmax(y), q = softmax(ŷ)
 
-To second order in the errors it is additive over layers, and of the metrics here it follows accuracy best.
+To second order in the errors it adds up over layers whose errors are uncorrelated.
 """
 
 import torch
