@@ -82,7 +82,7 @@ def unknown_recipe_key(project: Project) -> tuple[str, ...]:
 
 def unknown_recipe(project: Project) -> tuple[str, ...]:
     project.settings["recipe"] = "int9"
-    return "int9", "shipped: int8"
+    return "int9", "(did you mean 'int8'?)"
 
 
 def unknown_key(project: Project) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from quant.observers import make_observer, observer_names, register_observer, re
 from quant.observers.base import Observer
 from quant.spec import QuantSpec
 
-ALL = ["ema", "fixed", "kl", "minmax", "omse", "percentile"]
+ALL = ["ema", "fixed", "kl", "minmax", "omse", "percentile", "power_of_two"]
 LAYOUTS: list[dict[str, Any]] = [
     {"granularity": "per_tensor"},
     {"granularity": "per_channel", "axis": 2},
