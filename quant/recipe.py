@@ -129,8 +129,8 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     path = shipped.get(str(name_or_path)) or Path(name_or_path)
     if not path.is_file():
         raise BadInput(
-            f"no recipe '{name_or_path}'{near(Path(name_or_path).name, shipped)}; shipped: {', '.join(shipped)}, "
-            "or give the path of a YAML file"
+            f"no recipe '{name_or_path}'{near(Path(name_or_path).name, shipped)}; shipped: "
+            f"{', '.join(shipped)}, or give the path of a YAML file"
         )
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
