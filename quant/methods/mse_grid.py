@@ -11,6 +11,7 @@ Source: Frantar et al. 2023, "GPTQ", whose implementation chooses the grids of i
 norm 2.4 and f down to 0.2; with norm 2 the usual search for the least squared error.
 """
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -68,5 +69,7 @@ class MseGrid(WeightsOnly):
 def grid_errors(layer: Layer, weight: Tensor, grid: QParams, norm: float) -> Tensor:
     """Σ |w − Q(w)|^norm for every scale, float64, the shape of the scales."""
     site = layer.weight_site
-    error = (weight - fake_quantize(weight, grid, site.name)).abs().double()
-    return rows(error.pow(norm), site.spec, site.name).sum(dim=1).reshape(grid.scale.shape)
+    error = (weight - fake_quantize(weight, grid, site.name)).abs()
+    powers = error.square() if norm == 2 else error.pow(norm)
+    found = rows(powers, site.spec, site.name).sum(dim=1, dtype=torch.float64)
+    return found.reshape(grid.scale.shape)
