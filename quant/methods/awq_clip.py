@@ -90,8 +90,8 @@ def group_errors(layer: Layer, grid: QParams, gram: Tensor) -> Tensor:
     groups, depth = gram.shape[:2]
     size = grid.group_size or depth
     error = (weight - fake_quantize(weight, grid, layer.weight_site.name)).double()
-    error = error.reshape(groups, -1, depth // size, size)  # [G, O / G, n, size]
+    error = error.reshape(groups, -1, depth // size, size).transpose(1, 2)  # [G, n, O / G, size]
     blocks = gram.reshape(groups, depth // size, size, depth // size, size)
     diagonal = torch.stack([blocks[:, i, :, i] for i in range(depth // size)], dim=1)  # [G, n, size, size]
-    found = torch.einsum("gonk,gnkl,gonl->gon", error, diagonal, error)
+    found = ((error @ diagonal) * error).sum(dim=-1).transpose(1, 2)  # [G, O / G, n]
     return found.sum() if grid.scale.ndim == 0 else found.reshape(grid.scale.shape)
