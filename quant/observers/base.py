@@ -45,6 +45,7 @@ class Observer(ABC):
         self.name = name
         self.options: dict[str, float] = {**self.defaults, **spec.observer_options}
         self.shape: torch.Size | None = None
+        self._ranges: dict[str, tuple[Tensor, Tensor]] = {}
 
     def update(self, x: Tensor) -> None:
         """Take in one batch.
@@ -62,6 +63,7 @@ class Observer(ABC):
         self._check_finite(x, low, high)
         self._update(x, low, high)
         self.shape = shape
+        self._ranges.clear()
 
     def range(self, spec: QuantSpec | None = None) -> tuple[Tensor, Tensor]:
         """The bounds to quantize with.
@@ -83,8 +85,11 @@ class Observer(ABC):
             raise BadInput(
                 f"'{self.name}' was observed {mine} and cannot give ranges {other}; calibrate again"
             )
-        low, high = self._range(spec)
-        return low.double(), high.double()
+        key = spec.model_dump_json()
+        if key not in self._ranges:  # a search takes long, and every lowering freezes again
+            low, high = self._range(spec)
+            self._ranges[key] = low.double(), high.double()
+        return self._ranges[key]
 
     @property
     def wide_channels(self) -> tuple[int, ...]:
@@ -115,6 +120,7 @@ class Observer(ABC):
                 )
             self._load(state)
             self.shape = shape
+            self._ranges.clear()
         except KeyError as error:
             raise BadInput(
                 f"the saved observation of '{self.name}' has no {error} and is not of observer "
