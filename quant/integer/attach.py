@@ -61,8 +61,8 @@ def _softmax(graph: fx.GraphModule, node: fx.Node, sites: Mapping[fx.Node, Site]
     if source is None or source.spec.granularity != "per_tensor" or source.spec.scheme != "uniform":
         yield MethodNote(name, layer, False, "the scores need one uniform scale per tensor")
         return
-    bits = int(node.meta[SOFTMAX])
-    softmax = LogIntSoftmax(layer, bits, source.quantizer)
+    bits, fraction_bits = node.meta[SOFTMAX]
+    softmax = LogIntSoftmax(layer, bits, fraction_bits, source.quantizer)
     _call(graph, node, f"{layer}.log_int_softmax", softmax, (node.args[0],))
     yield MethodNote(name, layer, True, f"on integers, simulated; {bits}-bit powers of two")
     for product in list(_products(node)):

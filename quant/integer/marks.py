@@ -10,7 +10,8 @@ LAYER_NORM = "octavo_integer_layer_norm"
 """Key in the meta of a LayerNorm to be computed on integers; the value is the width of its multiplier."""
 
 SOFTMAX = "octavo_log_int_softmax"
-"""Key in the meta of a softmax to be computed on integers; the value is the width of its codes."""
+"""Key in the meta of a softmax to be computed on integers; the values are the width of its codes, and by how
+many bits the codes of the scores are shifted left."""
 
 
 def has_own_codes(value: fx.Node) -> bool:

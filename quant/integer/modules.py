@@ -66,17 +66,19 @@ class IntegerLayerNorm(IntegerLayer):
 class LogIntSoftmax(IntegerLayer):
     """Softmax over the last axis (:mod:`quant.integer.softmax`); its values are powers of two."""
 
-    def __init__(self, name: str, bits: int, source: FakeQuantize) -> None:
-        """Take the fake-quant layer of the scores."""
+    def __init__(self, name: str, bits: int, fraction_bits: int, source: FakeQuantize) -> None:
+        """Take the fake-quant layer of the scores, whose codes are shifted left by ``fraction_bits``."""
         super().__init__(name, source)
         self.bits = bits
+        self.fraction_bits = fraction_bits
         self.source = (source,)
 
     @property
     def constants(self) -> SoftmaxConstants:
         """What follows from the format in force."""
         (source,) = self._quantizers
-        return softmax_constants(float(source.qparams.scale), self.bits, self.name)
+        scale = float(source.qparams.scale) / 2.0**self.fraction_bits
+        return softmax_constants(scale, self.bits, self.name)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., n] to probabilities; the gradient is that of the float operator."""

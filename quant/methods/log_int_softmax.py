@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import fx
 
 from quant.graph.nodes import is_call, module_of, shape_of
@@ -30,9 +31,13 @@ class LogIntSoftmaxOptions(MethodOptions):
 
     Attributes:
         bits: width of the codes; with 4, what is below 2^-15 becomes 0.
+        fraction_bits: shift the scores' codes left by so many bits, which makes their step S as much finer.
+            i-exp rounds ln 2 to whole steps, so at S = 0.15 it computes a softmax of 0.92 times the scores.
+            FQ-ViT has 0.
     """
 
     bits: Literal[3, 4, 5, 6, 8] = 4
+    fraction_bits: int = Field(default=0, ge=0, le=8)
 
 
 @register_method(NAME, LogIntSoftmaxOptions)
@@ -60,5 +65,5 @@ class LogIntSoftmaxMethod:
             elif node.args[1] not in (-1, len(shape_of(node)) - 1):
                 notes.append(MethodNote(NAME, layer, False, "it is not over the last axis"))
             else:
-                node.meta[SOFTMAX] = self._options.bits
+                node.meta[SOFTMAX] = (self._options.bits, self._options.fraction_bits)
         return notes

@@ -67,7 +67,7 @@ def test_layer_norm_passes_the_float_gradient(norm: Norm) -> None:
 def test_softmax_and_product_follow_the_scores() -> None:
     x, v = normal(2, 3, 10, 12) * 3, normal(2, 3, 12, 8, seed=3)
     scores, values = calibrated(x), calibrated(v)
-    softmax = LogIntSoftmax("attn", 4, scores)
+    softmax = LogIntSoftmax("attn", 4, 0, scores)
     product = ShiftMatMul("attn", softmax, values)
     powers = softmax(scores(x))
     assert bool(((powers == 0) | (torch.frexp(powers).mantissa == 0.5)).all())
@@ -83,7 +83,7 @@ def test_softmax_and_product_follow_the_scores() -> None:
 def test_softmax_passes_the_float_gradient() -> None:
     x = normal(4, 12) * 3
     scores = calibrated(x)
-    softmax = LogIntSoftmax("attn", 8, scores)
+    softmax = LogIntSoftmax("attn", 8, 0, scores)
     weight = normal(4, 12, seed=4)
     ours, exact = (scores(x).clone().requires_grad_() for _ in range(2))
     (softmax(ours) * weight).sum().backward()
@@ -95,8 +95,22 @@ def test_softmax_passes_the_float_gradient() -> None:
 def test_a_copy_follows_its_own_quantizers() -> None:
     x = normal(4, 12) * 3
     model = nn.ModuleDict({"q": calibrated(x)})
-    model["softmax"] = LogIntSoftmax("attn", 8, model["q"])  # type: ignore[arg-type]
+    model["softmax"] = LogIntSoftmax("attn", 8, 0, model["q"])  # type: ignore[arg-type]
     twin = copy.deepcopy(model)
     twin["q"].off()  # type: ignore[operator]
     assert torch.equal(twin["softmax"](x), torch.softmax(x, -1))
     assert not torch.equal(model["softmax"](model["q"](x)), torch.softmax(x, -1))
+
+
+def test_fraction_bits_remove_the_error_of_ln_2() -> None:
+    """ln 2 is 3.47 steps of 0.2 and is rounded up to 4, so that i-exp computes exp(0.87 x)."""
+    x = torch.linspace(-20, 0, 40).reshape(1, -1)
+    scores = calibrated(x)
+    scores.scale = torch.tensor(0.2)
+    exact = -torch.log2(torch.softmax(scores(x), -1))
+    errors = []
+    for fraction_bits in (0, 4):
+        codes = -torch.log2(LogIntSoftmax("attn", 8, fraction_bits, scores)(scores(x)))
+        errors.append(float((codes - exact).abs().max()))
+    assert errors[0] > 2.0
+    assert errors[1] < 0.85, "0.585 of rounding to powers of two, and 1.3 % of 20 halvings"
