@@ -30,7 +30,7 @@ def vit() -> tuple[fx.GraphModule, Tensor]:
     ("methods", "operator"),
     [
         (load_recipe("int8_symmetric").model_dump()["methods"], "Sub"),
-        ([SIDE_PATH, {"name": "centred_gelu"}], "Sub"),
+        ([SIDE_PATH, {"name": "centred_gelu"}, {"name": "bias_correction"}], "Sub"),
         ([OUTLIER | {"cure": "split"}], "Min"),
         ([OUTLIER | {"cure": "float"}], "Gelu"),
         (

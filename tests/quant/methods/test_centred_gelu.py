@@ -7,6 +7,7 @@ from quant.graph.nodes import tensor_of
 from tests.quant.methods.small_vit import SmallVit, calibrated, images, recipe, small_vit, sqnr
 
 METHOD = {"name": "centred_gelu"}
+BIAS = {"name": "bias_correction"}
 SIDE_PATH = {"name": "outlier_side_path", "threshold": 1.5, "most": 0.2}
 
 
@@ -23,16 +24,16 @@ def hidden(model: SmallVit) -> torch.Tensor:
 @pytest.mark.parametrize("others", [[], [SIDE_PATH]], ids=["alone", "side-path"])
 def test_the_float_output_stays(others, layer_scale):
     model = small_vit(layer_scale=layer_scale)
-    result = calibrated(model, recipe(*others, METHOD))
-    assert [n.applied for n in result.notes] == [True] * (len(others) + 1)
+    result = calibrated(model, recipe(*others, METHOD, BIAS))
+    assert all(n.applied for n in result.notes)
     x = images(7, seed=3)
     # float32: sums of 64 products of size up to about 20, rounded in another order
-    torch.testing.assert_close(result.graph(x), model(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(result.reference(x), model(x), rtol=1e-4, atol=1e-4)
 
 
 def test_constant_and_bias_are_the_formula():
     model = small_vit()
-    result = calibrated(model, recipe(METHOD))
+    result = calibrated(model, recipe(METHOD, BIAS))
     g = hidden(model).double()
     zero = torch.floor(127 * (g.max() + g.min()) / (g.max() - g.min()))
     step = g.max() / (127 + zero)
@@ -47,12 +48,14 @@ def test_constant_and_bias_are_the_formula():
     assert int(site.quantizer.qparams.zero_point) == 0
     fc2 = model.block.fc2
     bias = fc2.bias.double() + fc2.weight.double() @ (centre * torch.ones(fc2.in_features).double())
-    torch.testing.assert_close(tensor_of(result.graph, "block.fc2.bias").double(), bias, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        tensor_of(result.reference, "block.fc2.bias").double(), bias, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_units_of_a_side_path_do_not_count_and_stay_uncentred():
     model = small_vit()
-    result = calibrated(model, recipe(SIDE_PATH, METHOD))
+    result = calibrated(model, recipe(SIDE_PATH, METHOD, BIAS))
     units = tensor_of(result.graph, "block.fc2.side_units").tolist()
     g = hidden(model)
     kept = [c for c in range(g.shape[1]) if c not in units]
@@ -67,7 +70,7 @@ def test_units_of_a_side_path_do_not_count_and_stay_uncentred():
 def test_symmetric_codes_lose_nothing_any_more():
     """Half of the hidden units are close to zero here, as in deep blocks."""
     model, x, found = small_vit(), images(32, seed=2), {}
-    for name, methods in (("plain", ()), ("centred", (METHOD, {"name": "bias_correction"}))):
+    for name, methods in (("plain", ()), ("centred", (METHOD, BIAS))):
         only = recipe(*methods).model_copy(update={"include": ("block.fc2",)})
         result = calibrated(model, only)
         for codes in (ActivationCodes.UNSIGNED, ActivationCodes.SIGNED_SYMMETRIC):
@@ -90,9 +93,23 @@ class NoBias(nn.Module):
         return result
 
 
-def test_it_says_why_it_declines():
-    result = calibrated(NoBias(), recipe(METHOD))
-    expected = (False, "it has no bias to fold into, or its weight is computed")
-    assert [(n.applied, n.text) for n in result.notes] == [expected]
-    float_layer = recipe(METHOD).model_copy(update={"exclude": ("block.fc2",)})
-    assert calibrated(small_vit(), float_layer).notes == []
+@pytest.mark.parametrize(
+    ("model", "methods", "reason"),
+    [
+        (NoBias(), (METHOD, BIAS), "it has no bias to fold into, or its weight is computed"),
+        (
+            small_vit(),
+            (METHOD,),
+            "the recipe names no bias_correction, without which rounded weights shift every output",
+        ),
+    ],
+    ids=["no-bias", "no-correction"],
+)
+def test_it_says_why_it_declines(model, methods, reason):
+    result = calibrated(model, recipe(*methods))
+    assert [(n.applied, n.text) for n in result.notes if n.method == "centred_gelu"] == [(False, reason)]
+
+
+def test_float_layers_are_left_alone():
+    chosen = recipe(METHOD, BIAS).model_copy(update={"exclude": ("block.fc2",)})
+    assert not [n for n in calibrated(small_vit(), chosen).notes if n.method == "centred_gelu"]
