@@ -185,9 +185,13 @@ def _only(readers: dict[str, list[NodeProto]], name: str) -> NodeProto | None:
 
 
 def _behind_quantizer(readers: dict[str, list[NodeProto]], name: str) -> str:
-    """The tensor behind (Relu →) QuantizeLinear → DequantizeLinear, or ``name`` itself."""
-    relu = _only(readers, name)
-    start = relu.output[0] if relu is not None and relu.op_type in ("Relu", "Clip") else name
+    """The tensor behind (Relu →) (Clip →) QuantizeLinear → DequantizeLinear, or ``name`` itself.
+
+    Clip is ReLU6, or the limit of a format of fewer than 8 bits.
+    """
+    start = name
+    while (node := _only(readers, start)) is not None and node.op_type in ("Relu", "Clip"):
+        start = str(node.output[0])
     quantize = _only(readers, start)
     if quantize is None or quantize.op_type != "QuantizeLinear":
         return name

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, numpy_helper
+from torch import nn
 
 from export.lower import LoweringReport, lower
 from export.onnx_export import export_qdq
@@ -21,6 +23,7 @@ from tests.export.small_models import (
     calibrated_of,
     executed,
     images_of,
+    simple_recipe,
     tiny_vit,
     weight_recipe,
 )
@@ -122,3 +125,18 @@ def test_tensorrt_gets_fp8_pairs_with_float16_scales(fp8: Served, tmp_path: Path
         assert stored[node.input[1]].data_type == TensorProto.FLOAT16
         assert stored[node.input[2]].data_type == TensorProto.FLOAT8E4M3FN
         assert not np.any(numpy_helper.to_array(stored[node.input[2]]).astype(np.float32))
+
+
+def test_a_cnn_of_4_bits_is_compared_behind_its_relu_and_clip(tmp_path: Path) -> None:
+    """Conv → Relu → Clip → QuantizeLinear: the output of the layer is what is quantized."""
+    images = images_of(8, 3, 16, 16)
+    recipe = simple_recipe(activation={"bits": 4}, weight={"bits": 4})
+    torch.manual_seed(0)
+    body = (nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1), nn.ReLU())
+    model = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 5, bias=False))
+    graph, calibrated = calibrated_of(model, images, recipe)
+    export_qdq(calibrated, images[:2], tmp_path / "qdq.onnx", ExportSettings(), {})
+    target = get_target("ort-x86")
+    lowered = lower(tmp_path / "qdq.onnx", calibrated, target, tmp_path / "m.onnx", {})
+    report = check_parity(calibrated, lowered, graph, tmp_path / "m.onnx", target, images, ExportSettings())
+    assert report.failure is None
