@@ -5,11 +5,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import fx
 
-from quant.graph.nodes import constant_name
+from quant.graph.nodes import constant_name, is_call
 
 __all__ = ["Segment", "block_of", "cut_points", "segment_between", "segments"]
+
+aten = torch.ops.aten
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +33,13 @@ class Segment:
 def cut_points(graph: fx.GraphModule) -> list[fx.Node]:
     """The nodes behind which their own value is all that the rest of the graph reads, in order.
 
-    Parameters and what is computed from them alone do not count.
+    Parameters and what is computed from them alone do not count, nor does the number of images, which every
+    value with as many rows tells as well as the input does.
     """
     nodes = list(graph.graph.nodes)
     position = {node: i for i, node in enumerate(nodes)}
-    constant = _constants(nodes)
+    sizes = [node for node in nodes if _is_batch_size(node)]
+    constant = _constants(nodes) | set(sizes)
     last_read = {n: max((position[u] for u in n.users), default=-1) for n in nodes if n not in constant}
     live: set[fx.Node] = set()
     found = []
@@ -43,7 +48,7 @@ def cut_points(graph: fx.GraphModule) -> list[fx.Node]:
             continue
         live.add(node)
         live = {n for n in live if last_read[n] > i}
-        if live == {node}:
+        if live == {node} and all(_has_rows(node, size) for size in sizes):
             found.append(node)
     return found
 
@@ -94,9 +99,14 @@ def segment_between(graph: fx.GraphModule, start: fx.Node, end: fx.Node) -> fx.G
     nodes = list(graph.graph.nodes)
     position = {node: i for i, node in enumerate(nodes)}
     needed = _needed(end, start)
-    copies: dict[fx.Node, fx.Node] = {start: part.placeholder("x")}
+    x = part.placeholder("x")
+    copies: dict[fx.Node, fx.Node] = {start: x}
     for node in nodes[: position[end] + 1]:
-        if node in needed and node is not start:
+        if node not in needed or node is start:
+            continue
+        if _is_batch_size(node):
+            copies[node] = part.call_function(aten.sym_size.int, (x, 0))
+        else:
             copies[node] = part.node_copy(node, lambda n: copies[n])
     part.output(copies[end])
     return fx.GraphModule(graph, part)
@@ -107,6 +117,8 @@ def _needed(end: fx.Node, start: fx.Node) -> set[fx.Node]:
     frontier = [end]
     while frontier:
         node = frontier.pop()
+        if _is_batch_size(node):
+            continue
         for source in node.all_input_nodes:
             if source not in found and source is not start:
                 found.add(source)
@@ -121,3 +133,17 @@ def _constants(nodes: Sequence[fx.Node]) -> set[fx.Node]:
         if constant_name(node) is not None or (sources and all(s in found for s in sources)):
             found.add(node)
     return found
+
+
+def _is_batch_size(node: fx.Node) -> bool:
+    """Whether a node is the number of images of the model's input."""
+    if not is_call(node, aten.sym_size.int):
+        return False
+    source, axis = node.args
+    return isinstance(source, fx.Node) and source.op == "placeholder" and axis == 0
+
+
+def _has_rows(node: fx.Node, size: fx.Node) -> bool:
+    """Whether a value has as many rows as ``size`` says, by the shapes found when the graph was captured."""
+    shape = getattr(node.meta.get("val"), "shape", None)
+    return bool(shape) and shape[0] == size.meta.get("val")

@@ -1,6 +1,7 @@
 from itertools import pairwise
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -59,6 +60,20 @@ def test_the_halves_of_a_transformer_block_belong_together():
     graph = capture(tiny_vit().eval(), images_of(2, 3, 32, 32))
     found = segments(graph, layers_of(graph), {n.name for n in graph.graph.nodes})
     assert [s.name for s in found] == ["patch_embed.proj", "blocks.0", "head"]
+
+
+def test_blocks_that_ask_for_the_batch_size_are_cut_like_others():
+    """A captured transformer reads the size of its input in every attention layer."""
+    torch.manual_seed(0)
+    options = {"img_size": 32, "patch_size": 8, "depth": 3, "embed_dim": 48, "num_heads": 3, "num_classes": 10}
+    model = timm.create_model("vit_tiny_patch16_224", **options).eval()
+    graph = capture(model, images_of(2, 3, 32, 32))
+    found = segments(graph, layers_of(graph), {n.name for n in graph.graph.nodes})
+    assert [s.name for s in found] == ["patch_embed.proj", "blocks.0", "blocks.1", "blocks.2", "head"]
+    value = images = images_of(5, 3, 32, 32)
+    for start, end in pairwise(cut_points(graph)):
+        value = segment_between(graph, start, end)(value)
+    assert torch.equal(value, graph(images))
 
 
 def test_segments_one_after_the_other_are_the_graph(graph):
