@@ -1,17 +1,23 @@
 """Short quantization-aware fine-tuning: train the whole quantized model to answer as the float model does.
 
-No labels are needed. With z the logits of the float model and ẑ those of the quantized one, at temperature T,
+No labels are needed. With z the logits of the float model and h_1 … h_n the outputs of its blocks, ẑ and ĥ
+those of the quantized one, at temperature T,
 
-    L = T² · KL(softmax(z / T) ‖ softmax(ẑ / T))
+    L = T² · KL(softmax(z / T) ‖ softmax(ẑ / T)) + λ / n · Σ ‖ĥ_i − h_i‖² / ‖h_i − mean(h_i)‖²
 
 Weights, activation scales and biases are trained through straight-through gradients from what calibration and
-the methods before found (see :mod:`quant.tuning.trainable`), with Adam and a cosine schedule. Images are
-mirrored at random. One part of them is held out: the state with the least loss on them after any epoch is
-kept, which is the start itself where training did not help.
+the methods before found (see :mod:`quant.tuning.trainable`), with Adam and a cosine schedule behind a linear
+warm-up. Images are mirrored and cropped at random; the float model answers for what is left of them. One part
+of the images is held out: the state with the least divergence on them after any epoch is kept, which is the
+start itself where training did not help.
 
-Source: knowledge distillation (Hinton et al. 2015, section 2) with straight-through gradients (Bengio et al.
-2013) and learned step sizes (LSQ, Esser et al. 2020).
+Source: knowledge distillation (Hinton et al. 2015, section 2), of inner values, too (FitNets, Romero et al.
+2015, section 2.2), with straight-through gradients (Bengio et al. 2013) and learned step sizes (LSQ, Esser et
+al. 2020).
 """
+
+import math
+from typing import NamedTuple
 
 import torch
 from pydantic import Field
@@ -20,7 +26,10 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from quant.methods.registry import MethodNote, MethodOptions, register_method
+from quant.tuning.augment import random_views
+from quant.tuning.blocks import blocks_of
 from quant.tuning.model import Tuning
+from quant.tuning.taps import with_taps
 from quant.tuning.trainable import Trainable
 
 __all__ = ["FineTune", "FineTuneOptions"]
@@ -40,6 +49,9 @@ class FineTuneOptions(MethodOptions):
         bias_rate: learning rate of biases.
         held_out: share of the images that judge.
         mirror: mirror each image with probability 1/2.
+        crop: least share of an image that is kept, enlarged to the full size; 1 keeps all.
+        features: λ, the weight of the blocks' outputs.
+        warm_up: share of the steps over which the rates rise.
     """
 
     epochs: int = Field(default=4, ge=1)
@@ -50,6 +62,16 @@ class FineTuneOptions(MethodOptions):
     bias_rate: float = Field(default=1e-4, ge=0.0)
     held_out: float = Field(default=0.2, gt=0.0, lt=1.0)
     mirror: bool = True
+    crop: float = Field(default=1.0, gt=0.0, le=1.0)
+    features: float = Field(default=0.0, ge=0.0)
+    warm_up: float = Field(default=0.05, ge=0.0, lt=1.0)
+
+
+class _Pair(NamedTuple):
+    """Both models, which return the outputs of their blocks beside their own."""
+
+    quantized: fx.GraphModule
+    reference: fx.GraphModule
 
 
 @register_method(NAME, FineTuneOptions)
@@ -73,15 +95,16 @@ class FineTune:
         optimizer = torch.optim.Adam(
             learned.groups(options.weight_rate, options.scale_rate, options.bias_rate)
         )
-        steps = -(-len(train) // options.batch)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs * steps)
+        steps = options.epochs * -(-len(train) // options.batch)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps))
+        pair = self._pair(tuning)
         first = best = self._judge(tuning, {}, judges)
         kept = 0
         for epoch in range(1, options.epochs + 1):
             shuffled = train[torch.randperm(len(train), generator=generator)]
             for batch in torch.split(shuffled, options.batch):
-                batch = self._mirrored(batch, generator)
-                loss = self._loss(_logits(tuning.graph, learned.values(), batch), tuning.reference, batch)
+                batch = random_views(batch, generator, options.mirror, options.crop)
+                loss = self._loss(pair, learned.values(), batch)
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 optimizer.step()
@@ -98,13 +121,38 @@ class FineTune:
         text = f"held-out loss {first:.4g} → {best:.4g} after epoch {kept} of {options.epochs}"
         return [MethodNote(NAME, "model", True, text)]
 
-    def _loss(self, found: Tensor, reference: fx.GraphModule, images: Tensor) -> Tensor:
+    def _rate(self, step: int, steps: int) -> float:
+        """Share of the learning rates: a rising line, then half a cosine down to 0."""
+        rising = max(1, round(self._options.warm_up * steps))
+        if step < rising:
+            return (step + 1) / rising
+        return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+    def _pair(self, tuning: Tuning) -> _Pair:
+        names: set[str] = set()
+        if self._options.features:
+            names = {segment.end.name for segment in blocks_of(tuning)}
+        return _Pair(with_taps(tuning.graph, names), with_taps(tuning.reference, names))
+
+    def _loss(self, pair: _Pair, values: dict[str, Tensor], images: Tensor) -> Tensor:
         """L, the mean over the images."""
-        temperature = self._options.temperature
         with torch.no_grad():
-            wanted = (reference(images) / temperature).log_softmax(-1)
+            wanted, blocks = pair.reference(images)
+        found, found_blocks = functional_call(pair.quantized, values, (images,))
+        loss = self._divergence(found, wanted)
+        for now, block in zip(found_blocks, blocks, strict=True):
+            noise = (now - block).square().mean() / block.var(correction=0)
+            loss = loss + self._options.features / len(blocks) * noise
+        return loss
+
+    def _divergence(self, found: Tensor, wanted: Tensor) -> Tensor:
+        """T² · KL, the mean over the images."""
+        temperature = self._options.temperature
         divergence = functional.kl_div(
-            (found / temperature).log_softmax(-1), wanted, reduction="batchmean", log_target=True
+            (found / temperature).log_softmax(-1),
+            (wanted / temperature).log_softmax(-1),
+            reduction="batchmean",
+            log_target=True,
         )
         return temperature**2 * divergence
 
@@ -112,18 +160,6 @@ class FineTune:
     def _judge(self, tuning: Tuning, values: dict[str, Tensor], images: Tensor) -> float:
         total = 0.0
         for batch in torch.split(images, self._options.batch):
-            total += len(batch) * float(
-                self._loss(_logits(tuning.graph, values, batch), tuning.reference, batch)
-            )
+            found = functional_call(tuning.graph, values, (batch,))
+            total += len(batch) * float(self._divergence(found, tuning.reference(batch)))
         return total / len(images)
-
-    def _mirrored(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        if not self._options.mirror:
-            return images
-        chosen = torch.rand(len(images), generator=generator) < 0.5
-        return torch.where(chosen[:, None, None, None], images.flip(-1), images)
-
-
-def _logits(graph: fx.GraphModule, values: dict[str, Tensor], images: Tensor) -> Tensor:
-    logits: Tensor = functional_call(graph, values, (images,))
-    return logits

@@ -23,10 +23,10 @@ from pydantic import Field
 from torch import Tensor, fx
 from torch.func import functional_call
 
-from quant.graph.nodes import layer_name
 from quant.methods.registry import MethodNote, MethodOptions, register_method
+from quant.tuning.blocks import blocks_of, twin
 from quant.tuning.model import Tuning
-from quant.tuning.segments import Segment, segment_between, segments
+from quant.tuning.segments import Segment, segment_between
 from quant.tuning.trainable import Trainable
 
 __all__ = ["Reconstruct", "ReconstructOptions"]
@@ -80,13 +80,7 @@ class Reconstruct:
 
     def tune_model(self, tuning: Tuning) -> list[MethodNote]:
         """Train all blocks, in order."""
-        layers = {
-            reader: layer_name(_twin(tuning, reader))
-            for site in tuning.sites
-            if site.is_weight
-            for reader in site.node.users
-        }
-        found = segments(tuning.graph, layers, {n.name for n in tuning.reference.graph.nodes})
+        found = blocks_of(tuning)
         features = _features(tuning)
         images = torch.cat(tuning.batches)
         quantized = floating = images
@@ -97,13 +91,13 @@ class Reconstruct:
                 segment_between(tuning.graph, start, segment.start) if start is not segment.start else None
             )
             float_between = (
-                segment_between(tuning.reference, _twin(tuning, start), _twin(tuning, segment.start))
+                segment_between(tuning.reference, twin(tuning, start), twin(tuning, segment.start))
                 if between is not None
                 else None
             )
             quantized = _apply(between, quantized)
             floating = _apply(float_between, floating)
-            twin_start, twin_end = _twin(tuning, segment.start), _twin(tuning, segment.end)
+            twin_start, twin_end = twin(tuning, segment.start), twin(tuning, segment.end)
             wanted = _apply(segment_between(tuning.reference, twin_start, twin_end), floating)
             block = _block(tuning, segment, features)
             if not self._options.blocks or segment.name in self._options.blocks:
@@ -151,7 +145,7 @@ class Reconstruct:
 
 
 def _block(tuning: Tuning, segment: Segment, features: fx.Node) -> _Block:
-    end = _twin(tuning, segment.end)
+    end = twin(tuning, segment.end)
     rest = None
     if features is not end and features in _behind(end):
         rest = segment_between(tuning.reference, end, features)
@@ -161,7 +155,7 @@ def _block(tuning: Tuning, segment: Segment, features: fx.Node) -> _Block:
 def _features(tuning: Tuning) -> fx.Node:
     """What the last weight layer of the float model reads."""
     layers = [n for site in tuning.sites if site.is_weight for n in site.node.users]
-    last = _twin(tuning, max(layers))
+    last = twin(tuning, max(layers))
     source = last.args[0]
     assert isinstance(source, fx.Node)
     return source
@@ -176,12 +170,6 @@ def _behind(node: fx.Node) -> set[fx.Node]:
                 found.add(reader)
                 frontier.append(reader)
     return found
-
-
-def _twin(tuning: Tuning, node: fx.Node) -> fx.Node:
-    """The node of the same name in the float reference."""
-    twin: fx.Node = next(n for n in tuning.reference.graph.nodes if n.name == node.name)
-    return twin
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from quant.graph.nodes import constant_name, is_call
 
@@ -140,10 +140,10 @@ def _is_batch_size(node: fx.Node) -> bool:
     if not is_call(node, aten.sym_size.int):
         return False
     source, axis = node.args
-    return isinstance(source, fx.Node) and source.op == "placeholder" and axis == 0
+    return isinstance(source, fx.Node) and source.op == "placeholder" and bool(axis == 0)
 
 
 def _has_rows(node: fx.Node, size: fx.Node) -> bool:
     """Whether a value has as many rows as ``size`` says, by the shapes found when the graph was captured."""
-    shape = getattr(node.meta.get("val"), "shape", None)
-    return bool(shape) and shape[0] == size.meta.get("val")
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.ndim > 0 and bool(value.shape[0] == size.meta.get("val"))

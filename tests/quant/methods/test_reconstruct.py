@@ -37,9 +37,10 @@ def tuned(graph, images, *methods):
 
 RECONSTRUCT = {"name": "reconstruct", "iterations": 60, "batch": 8}
 FINE_TUNE = {"name": "fine_tune", "epochs": 8, "batch": 8, "mirror": False}
+WITH_BLOCKS = FINE_TUNE | {"features": 1.0, "crop": 0.8}
 
 
-@pytest.mark.parametrize("method", [RECONSTRUCT, FINE_TUNE], ids=lambda m: m["name"])
+@pytest.mark.parametrize("method", [RECONSTRUCT, FINE_TUNE, WITH_BLOCKS], ids=["blocks", "logits", "both"])
 def test_training_brings_the_output_closer_to_the_float_model(graph, images, method):
     plain, trained = (tuned(graph, images, *methods) for methods in ((), (method,)))
     assert error(trained, graph, images) < 0.8 * error(plain, graph, images)

@@ -65,7 +65,14 @@ def test_the_halves_of_a_transformer_block_belong_together():
 def test_blocks_that_ask_for_the_batch_size_are_cut_like_others():
     """A captured transformer reads the size of its input in every attention layer."""
     torch.manual_seed(0)
-    options = {"img_size": 32, "patch_size": 8, "depth": 3, "embed_dim": 48, "num_heads": 3, "num_classes": 10}
+    options = {
+        "img_size": 32,
+        "patch_size": 8,
+        "depth": 3,
+        "embed_dim": 48,
+        "num_heads": 3,
+        "num_classes": 10,
+    }
     model = timm.create_model("vit_tiny_patch16_224", **options).eval()
     graph = capture(model, images_of(2, 3, 32, 32))
     found = segments(graph, layers_of(graph), {n.name for n in graph.graph.nodes})

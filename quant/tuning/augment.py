@@ -1,0 +1,44 @@
+"""Random views of images that are already preprocessed."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["random_views"]
+
+
+def random_views(images: Tensor, generator: torch.Generator, mirror: bool, least_area: float) -> Tensor:
+    """Mirror each image with probability 1/2 and enlarge a random part of it to the full size.
+
+    With (cx, cy) the part's centre and (w, h) its share of width and height, output pixel (u, v) in [−1, 1]²
+    is read, bilinearly, at (cx ± w u, cy + h v). Area w h is uniform in [``least_area``, 1] and log(w / h)
+    in ± log(4/3), each side at most 1; the centre is uniform where the part stays inside.
+
+    Source: random resized crops (Szegedy et al. 2015, section 6).
+
+    Args:
+        images: [B, C, H, W].
+        generator: of the random choices.
+        mirror: whether to mirror.
+        least_area: 1 takes no parts.
+
+    Returns:
+        [B, C, H, W].
+    """
+    count = len(images)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=generator)
+
+    if least_area == 1.0:
+        if not mirror:
+            return images
+        return torch.where((uniform(0, 1) < 0.5)[:, None, None, None], images.flip(-1), images)
+    area, ratio = uniform(least_area, 1.0), torch.exp(uniform(-1.0, 1.0) * torch.log(torch.tensor(4 / 3)))
+    width, height = (area * ratio).sqrt().clamp(max=1.0), (area / ratio).sqrt().clamp(max=1.0)
+    sign = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0) if mirror else torch.ones(count)
+    transform = torch.zeros(count, 2, 3)
+    transform[:, 0, 0], transform[:, 0, 2] = sign * width, uniform(-1, 1) * (1 - width)
+    transform[:, 1, 1], transform[:, 1, 2] = height, uniform(-1, 1) * (1 - height)
+    grid = functional.affine_grid(transform, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
