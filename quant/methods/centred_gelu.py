@@ -31,6 +31,7 @@ from torch import Tensor, fx
 
 from quant.graph.nodes import constant_name, tensor_of
 from quant.graph.parameters import is_private, update_parameter
+from quant.methods.exponent_search import BIAS_METHOD
 from quant.methods.gelu_linear import GeluLinear, find_gelu_linears
 from quant.methods.insert import derive, insert_in_front
 from quant.methods.registry import MethodNote, MethodOptions, register_method
@@ -45,7 +46,6 @@ __all__ = ["CentredGelu", "CentredGeluOptions"]
 
 aten = torch.ops.aten
 NAME = "centred_gelu"
-BIAS_METHOD = "bias_correction"
 
 
 class CentredGeluOptions(MethodOptions):

@@ -6,7 +6,7 @@ For a linear layer y = W x, a scale s and an offset d per channel,
 
 with Q rounding in the recipe's own formats, each with the range that the recipe's observer finds in the
 sampled rows and in the scaled weight. The second term is what the layer returned before, up to the bias that
-takes the offset back.
+takes the offset back. In a recipe that names ``bias_correction`` mean errors do not count.
 
 Source: AWQ (Lin et al. 2023, section 3.2) searches the exponent of an activation scale for the rounded weight
 alone; here inputs are rounded, too.
@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 
+BIAS_METHOD = "bias_correction"
 COARSE = {"candidates": 18.0, "step": 0.05}
 
 
@@ -117,12 +118,14 @@ class Rounded:
         weight: [O, C], float32.
         row_spec: format of the rows, None for float.
         weight_spec: format of the weight, None for float.
+        corrected: whether the mean error of each output will be taken back by its bias, and does not count.
     """
 
     rows: Tensor
     weight: Tensor
     row_spec: QuantSpec | None
     weight_spec: QuantSpec | None
+    corrected: bool = False
 
     @torch.no_grad()
     def error(self, scale: Tensor | None = None, shift: Tensor | None = None) -> float:
@@ -138,7 +141,10 @@ class Rounded:
         if shift is not None:
             rows = (rows + shift).float()
         found = round_in(rows, self.row_spec) @ round_in(weight, self.weight_spec).T
-        return float((found - rows @ weight.T).square().mean())
+        error = found - rows @ weight.T  # [n, O]
+        if self.corrected:
+            error = error - error.mean(dim=0)
+        return float(error.square().mean())
 
 
 def reader_of(graph: fx.GraphModule, linear: fx.Node, rows: Tensor, recipe: Recipe) -> Rounded:
@@ -147,8 +153,9 @@ def reader_of(graph: fx.GraphModule, linear: fx.Node, rows: Tensor, recipe: Reci
     clipped = list(linear.meta.get(CLIPPED_UNITS, ()))
     if clipped:
         rows = rows.index_fill(1, torch.tensor(clipped), 0.0)
-    formats = (spec_at(recipe, f"linear.{end}", linear) for end in ("input", "weight"))
-    return Rounded(rows.float(), weight.float(), *formats)
+    row_spec, weight_spec = (spec_at(recipe, f"linear.{end}", linear) for end in ("input", "weight"))
+    corrected = any(method.name == BIAS_METHOD for method in recipe.methods)
+    return Rounded(rows.float(), weight.float(), row_spec, weight_spec, corrected)
 
 
 def best_exponent(candidates: Sequence[float], error: Callable[[float], float], unscaled: float) -> Tensor:

@@ -18,6 +18,7 @@ splitting follows outlier channel splitting (Zhao et al. 2019), along the value'
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -155,7 +156,7 @@ def _losses(
     power = max(float((rows @ weight.T).square().mean()), 1e-30)
 
     def loss(rows: Tensor, weight: Tensor) -> float:
-        return Rounded(rows, weight, reader.row_spec, reader.weight_spec).error() / power
+        return replace(reader, rows=rows, weight=weight).error() / power
 
     found_losses = [loss(rows, weight), math.inf, math.inf, 0.0]
     if "side_path" not in against:
