@@ -132,14 +132,29 @@ def profile(
         str | None, typer.Option(help="One of the run's targets; the first by default.")
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="How many validation images.")] = 64,
+    sensitivity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC[,METRIC...]",
+            help="Also measure what each layer loses at some widths, such as kl,fisher. kl, sqnr and "
+            "output_l2 together cost about half a pass over the images per layer and width; nuclear_norm one "
+            "pass; fisher and hessian one with 16 backward passes each. A recipe that tunes weights is "
+            "calibrated once more, without that.",
+        ),
+    ] = None,
+    bits: Annotated[str, typer.Option(metavar="N,N[,N...]", help="The widths of --sensitivity.")] = "4,6,8",
 ) -> None:
     """Compare a quantized model with the float one, layer by layer, and say what to try at the worst.
 
     Leaves statistics.csv, summary.json and plots in RUN/RECIPE-TARGET/profile.
+
+    With --sensitivity also sensitivity.csv, a plot for each metric, and the least loss for each mean width
+    by the first one.
     """
     from benchmarks.profile.run import profile_run
 
-    _say(f"{profile_run(run, recipe, target, images)}")
+    metrics = () if sensitivity is None else [name.strip() for name in sensitivity.split(",")]
+    _say(f"{profile_run(run, recipe, target, images, metrics, _widths(bits))}")
 
 
 @app.command()
@@ -190,6 +205,13 @@ def _begin(config: Path, out: Path) -> "Line":
 
 def _say(text: str) -> None:
     Console(stderr=True).print(Text(text, style="dim"), highlight=False, soft_wrap=True)
+
+
+def _widths(text: str) -> list[int]:
+    try:
+        return [int(bits) for bits in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not widths with commas between, such as 4,6,8") from None
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:

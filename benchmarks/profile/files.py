@@ -1,27 +1,28 @@
-"""The files of a profile: ``statistics.csv``, ``summary.json`` and ``plots/*.svg``."""
+"""The files of a profile: ``statistics.csv``, ``sensitivity.csv``, ``summary.json`` and ``plots/*.svg``."""
 
 import csv
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from benchmarks.profile.drawing import Drawing
+from benchmarks.profile.measure import LayerSensitivity
 from benchmarks.profile.plots import draw
-from benchmarks.profile.rows import COLUMNS, rows
+from benchmarks.profile.rows import COLUMNS, Cell, rows, sensitivity_rows
+from benchmarks.profile.sensitivity import draw_measured
 from quant.profile import OUTLIER_SIGMAS, Profile, remedies
 
 __all__ = ["replace_folder", "summary_of", "write_profile"]
 
 
 def write_profile(
-    profile: Profile, folder: Path, about: Mapping[str, Any], more: Sequence[Drawing] = ()
+    profile: Profile, folder: Path, about: Mapping[str, Any], sensitivity: LayerSensitivity | None = None
 ) -> None:
     """Write all files; an older folder is replaced when the new one is whole.
 
@@ -29,16 +30,23 @@ def write_profile(
         profile: the figures.
         folder: where; the folder that holds it must exist.
         about: what was profiled, put first in ``summary.json``.
-        more: further drawings, such as :mod:`benchmarks.profile.sensitivity` makes.
+        sensitivity: of the layers, where it was measured.
 
     Raises:
         OSError: it cannot be written; an older folder is left as it was.
     """
-    drawings = [*draw(profile), *more]
+    drawings = draw(profile)
+    summary = dict(about) | summary_of(profile)
+    tables = {"statistics.csv": _csv(COLUMNS, rows(profile))}
+    if sensitivity is not None:
+        drawings += draw_measured(sensitivity)
+        summary["sensitivity"] = _sensitivity(sensitivity)
+        columns = ("layer", "bits", *sensitivity.tables)
+        tables["sensitivity.csv"] = _csv(columns, sensitivity_rows(sensitivity))
 
     def write(new: Path) -> None:
-        (new / "statistics.csv").write_text(_csv(profile), encoding="utf-8", newline="")
-        summary = dict(about) | summary_of(profile)
+        for name, text in tables.items():
+            (new / name).write_text(text, encoding="utf-8", newline="")
         (new / "summary.json").write_text(json.dumps(_plain(summary), indent=1) + "\n", encoding="utf-8")
         (new / "plots").mkdir()
         for drawing in drawings:
@@ -90,11 +98,36 @@ def _spread(values: Sequence[float]) -> dict[str, float] | None:
     return {"min": min(finite), "median": median(finite), "mean": fmean(finite), "max": max(finite)}
 
 
-def _csv(profile: Profile) -> str:
+def _sensitivity(found: LayerSensitivity) -> dict[str, Any]:
+    """What was measured, the layers that suffer most, and the front."""
+    narrowest = found.first.bits[0]
+    return {
+        "metrics": list(found.tables),
+        "bits": list(found.first.bits),
+        "images": found.first.images,
+        "layers": len(found.first.groups),
+        "most_sensitive": {
+            metric: [
+                {"name": name, "bits": narrowest, "value": value} for name, value in found.ranked(metric)[:5]
+            ]
+            for metric in found.tables
+        },
+        "pareto": {
+            "metric": found.first.metric,
+            "front": [{"mean_bits": point.cost, "loss": point.loss} for point in found.front],
+            "uniform": [
+                {"bits": bits, "mean_bits": cost, "loss": loss}
+                for bits, (cost, loss) in found.uniform.items()
+            ],
+        },
+    }
+
+
+def _csv(columns: Iterable[str], cells: Iterable[Mapping[str, Cell]]) -> str:
     text = StringIO(newline="")
-    table = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
+    table = csv.DictWriter(text, list(columns), lineterminator="\n")
     table.writeheader()
-    table.writerows(rows(profile))
+    table.writerows(cells)
     return text.getvalue()
 
 

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping
 
+from benchmarks.profile.measure import LayerSensitivity
 from quant.profile import BlockProfile, Comparison, LayerProfile, Profile
 
-__all__ = ["COLUMNS", "METRICS", "Cell", "rows"]
+__all__ = ["COLUMNS", "METRICS", "Cell", "rows", "sensitivity_rows"]
 
 Cell = str | int | float | None
 
@@ -43,6 +44,16 @@ def rows(profile: Profile) -> list[dict[str, Cell]]:
     """One row per layer in the order of execution, then one per block; the keys are :data:`COLUMNS`."""
     found = [*map(_layer, profile.layers), *map(_block, profile.blocks)]
     return [{column: row.get(column) for column in COLUMNS} for row in found]
+
+
+def sensitivity_rows(found: LayerSensitivity) -> list[dict[str, Cell]]:
+    """One row per layer and width, layers in the order of execution, with a column per metric."""
+    found_rows: list[dict[str, Cell]] = []
+    for i, layer in enumerate(found.first.groups):
+        for j, bits in enumerate(found.first.bits):
+            values = {metric: table.values[i][j] for metric, table in found.tables.items()}
+            found_rows.append({"layer": layer, "bits": bits, **values})
+    return found_rows
 
 
 def _layer(layer: LayerProfile) -> dict[str, Cell]:

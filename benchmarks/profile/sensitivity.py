@@ -1,21 +1,40 @@
-"""Drawings of a model's sensitivity and of what precision costs; the figures are given."""
+"""Drawings of a model's sensitivity and of what precision costs."""
 
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
 from benchmarks.profile.drawing import WIDTH, Drawing, finished, layer_rows, powers_of_ten
+from benchmarks.profile.measure import LayerSensitivity
 from benchmarks.report.svg import INK, MUTED, SERIES, drawing_style
 
-__all__ = ["draw_pareto", "draw_sensitivity"]
+__all__ = ["draw_measured", "draw_pareto", "draw_sensitivity"]
 
 
-def draw_sensitivity(values: Mapping[str, Mapping[int, float]], metric: str) -> Drawing:
+def draw_measured(found: LayerSensitivity) -> list[Drawing]:
+    """One drawing of the layers for each metric that found any loss, and the front of the first metric."""
+    drawn = []
+    for metric, table in found.tables.items():
+        rows = zip(table.groups, table.values, strict=True)
+        values = {name: dict(zip(table.bits, row, strict=True)) for name, row in rows}
+        if any(value > 0 for row in table.values for value in row):
+            drawn.append(draw_sensitivity(values, metric, f"sensitivity_{metric}"))
+    uniform = {f"uniform {bits}": place for bits, place in found.uniform.items()}
+    front = [(point.cost, point.loss) for point in found.front]
+    cost = "mean bits, each layer by its number of weights"
+    drawn.append(draw_pareto(front, uniform, cost, f"sum of the layers' {found.first.metric}"))
+    return drawn
+
+
+def draw_sensitivity(
+    values: Mapping[str, Mapping[int, float]], metric: str, name: str = "sensitivity"
+) -> Drawing:
     """One row of bars per layer, one bar per bit-width, on a logarithmic axis.
 
     Args:
         values: layer to bit-width to sensitivity; what is not positive is left out.
         metric: what it measures, with its unit, for the axis.
+        name: of the drawing.
     """
     widths = sorted({bits for layer in values.values() for bits in layer})
     title = "Sensitivity of each layer"
@@ -35,7 +54,7 @@ def draw_sensitivity(values: Mapping[str, Mapping[int, float]], metric: str) -> 
         powers_of_ten(axes.xaxis)
         axes.set_xlabel(metric)
         figure.legend(frameon=False, loc="outside upper right", ncols=len(widths))
-        return finished(figure, "sensitivity", title)
+        return finished(figure, name, title)
 
 
 def draw_pareto(

@@ -7,10 +7,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.profile.measure import LayerSensitivity
 from benchmarks.report.cells import DASH, optional, percent
 from quant.profile import Comparison, Finding, LayerProfile, Profile, remedies
 
-__all__ = ["print_profile"]
+__all__ = ["print_profile", "print_sensitivity"]
 
 _HEAD = ("Layer", "QSNR", "alone", "cosine", "outliers, %", "weight", "W share")
 _WORST = 3
@@ -53,6 +54,14 @@ def print_profile(profile: Profile, title: str, console: Console | None = None) 
             console.print(
                 Padding(Text("no rule applies; more bits are left to try (overrides)"), (0, 0, 0, 2))
             )
+
+
+def print_sensitivity(found: LayerSensitivity, console: Console | None = None) -> None:
+    """Print the layers that lose most at the narrowest width, by each metric."""
+    console = console or Console()
+    for metric in found.tables:
+        worst = ", ".join(f"{name} ({value:.3g})" for name, value in found.ranked(metric)[:_WORST])
+        console.print(Text(f"Most sensitive at {found.first.bits[0]} bits by {metric}: {worst}"))
 
 
 def _table(profile: Profile, title: str, worst: list[LayerProfile]) -> Table:

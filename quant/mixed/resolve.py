@@ -28,7 +28,7 @@ from quant.mixed.thresholds import solve_thresholds
 from quant.progress import Progress, silent
 from quant.recipe import Recipe
 
-__all__ = ["Resolution", "decide", "resolve"]
+__all__ = ["Resolution", "decide", "measured_recipe", "resolve"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def decide(
         BadInput: the metric is unknown, no layer is left to decide, or a budget cannot be met.
     """
     check_metric(settings.metric)
-    calibrated = calibrate(graph, _measured(recipe), batches, progress)
+    calibrated = calibrate(graph, measured_recipe(recipe), batches, progress)
     groups = find_groups(calibrated, settings.operands)
     kept = {group.name: bits for group in groups if (bits := _kept(group, settings)) is not None}
     decided = [group for group in groups if group.name not in kept]
@@ -132,8 +132,11 @@ def decide(
     )
 
 
-def _measured(recipe: Recipe) -> Recipe:
-    """The recipe with nothing but its graph methods."""
+def measured_recipe(recipe: Recipe) -> Recipe:
+    """The recipe that sensitivity is measured on: no method but those of the graph, no mixed precision.
+
+    What tunes weights (GPTQ, reconstruction) fits them to one width.
+    """
     methods = tuple(s for s in recipe.methods if isinstance(make_method(s.name, s.options), GraphMethod))
     return plain_recipe(recipe, methods=methods)
 
