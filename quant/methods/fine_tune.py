@@ -3,7 +3,9 @@
 No labels are needed. With z the logits of the float model and h_1 … h_n the outputs of its blocks, ẑ and ĥ
 those of the quantized one, at temperature T,
 
-    L = T² · KL(softmax(z / T) ‖ softmax(ẑ / T)) + λ / n · Σ ‖ĥ_i − h_i‖² / ‖h_i − mean(h_i)‖²
+    L = T² · KL(softmax(z / T) ‖ softmax(ẑ / T)) + λ / n · Σ d(ĥ_i, h_i)
+
+with d the relative error in which every token counts the same (:mod:`quant.tuning.distance`).
 
 Weights, activation scales and biases are trained through straight-through gradients from what calibration and
 the methods before found (see :mod:`quant.tuning.trainable`), with Adam and a cosine schedule behind a linear
@@ -28,6 +30,7 @@ from torch.nn import functional
 from quant.methods.registry import MethodNote, MethodOptions, register_method
 from quant.tuning.augment import random_views
 from quant.tuning.blocks import blocks_of
+from quant.tuning.distance import relative_error
 from quant.tuning.model import Tuning
 from quant.tuning.taps import with_taps
 from quant.tuning.trainable import Trainable
@@ -141,8 +144,7 @@ class FineTune:
         found, found_blocks = functional_call(pair.quantized, values, (images,))
         loss = self._divergence(found, wanted)
         for now, block in zip(found_blocks, blocks, strict=True):
-            noise = (now - block).square().mean() / block.var(correction=0)
-            loss = loss + self._options.features / len(blocks) * noise
+            loss = loss + self._options.features / len(blocks) * relative_error(now, block)
         return loss
 
     def _divergence(self, found: Tensor, wanted: Tensor) -> Tensor:

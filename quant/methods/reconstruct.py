@@ -1,10 +1,11 @@
 """Block-wise reconstruction: train each block's weights and scales to give the float block's output.
 
 Block by block in forward order, with ŷ the quantized block on what the quantized blocks before it give, y the
-float block's output, and g the rest of the float model up to the features in front of its last layer::
+float block's output, g the rest of the float model up to the features in front of its last layer, and d the
+relative error in which every token counts the same (:mod:`quant.tuning.distance`)::
 
-    first    L = ‖ŷ − y‖² / ‖ŷ₀ − y‖²
-    then     L = ‖g(ŷ) − g(y)‖² / ‖g(ŷ₀) − g(y)‖² + 2 ‖ŷ − y‖² / ‖ŷ₀ − y‖²
+    first    L = 2 d(ŷ, y) / d(ŷ₀, y)
+    then     L = 2 d(ŷ, y) / d(ŷ₀, y) + d(g(ŷ), g(y)) / d(g(ŷ₀), g(y))
 
 (ŷ₀: before training.) Weights are trained in units of their scale, w = s θ, and activation scales as
 s = s₀ eᵘ, all through straight-through gradients, with Adam and a cosine schedule. θ starts at the codes
@@ -25,6 +26,7 @@ from torch.func import functional_call
 
 from quant.methods.registry import MethodNote, MethodOptions, register_method
 from quant.tuning.blocks import blocks_of, twin
+from quant.tuning.distance import relative_error, typical_size
 from quant.tuning.model import Tuning
 from quant.tuning.segments import Segment, segment_between
 from quant.tuning.trainable import Trainable
@@ -43,7 +45,7 @@ class ReconstructOptions(MethodOptions):
         batch: images per step.
         weight_rate: learning rate of weights, in codes.
         scale_rate: learning rate of the logarithm of activation scales.
-        bias_rate: learning rate of biases, in units of the root mean square of the block's output error.
+        bias_rate: learning rate of biases, in units of the typical error of the block's output.
         held_out: share of the images that judge.
         blocks: only blocks whose name is in this list; all where it is empty.
     """
@@ -119,18 +121,18 @@ class Reconstruct:
         learned = Trainable(tuning, block.graph)
         before = _losses(block, {}, inputs[judges], wanted[judges])
         start = _losses(block, learned.values(), inputs[train][:64], wanted[train][:64])
-        bias_rate = options.bias_rate * start[0] ** 0.5
+        bias_rate = options.bias_rate * start[0] ** 0.5 * typical_size(wanted[train][:64])
         optimizer = torch.optim.Adam(learned.groups(options.weight_rate, options.scale_rate, bias_rate))
         steps = options.iterations + options.feature_iterations
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
         for step in range(steps):
             picked = train[torch.randint(len(train), (options.batch,), generator=generator)]
             output = functional_call(block.graph, learned.values(), (inputs[picked],))
-            loss = 2.0 * (output - wanted[picked]).square().mean() / start[0]
+            loss = 2.0 * relative_error(output, wanted[picked]) / start[0]
             if step >= options.iterations and block.rest is not None:
                 with torch.no_grad():
                     target = block.rest(wanted[picked])
-                loss = loss + (block.rest(output) - target).square().mean() / start[1]
+                loss = loss + relative_error(block.rest(output), target) / start[1]
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
@@ -179,14 +181,14 @@ def _apply(graph: fx.GraphModule | None, x: Tensor, chunk: int = 16) -> Tensor:
 
 @torch.no_grad()
 def _losses(block: _Block, values: dict[str, Tensor], inputs: Tensor, wanted: Tensor) -> tuple[float, float]:
-    """Mean squared error of the block's output, and of the features behind it."""
+    """Relative error of the block's output, and of the features behind it."""
     local = feature = 0.0
     for x, y in zip(torch.split(inputs, 16), torch.split(wanted, 16), strict=True):
         output = functional_call(block.graph, values, (x,))
-        error = float((output - y).square().mean())
+        error = float(relative_error(output, y))
         local += error * len(x)
         if block.rest is None:
             feature += error * len(x)
         else:
-            feature += float((block.rest(output) - block.rest(y)).square().mean()) * len(x)
+            feature += float(relative_error(block.rest(output), block.rest(y))) * len(x)
     return local / len(inputs), feature / len(inputs)
