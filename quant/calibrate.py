@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from quant.calibrated import CalibratedGraph, Knowledge
 from quant.encoding import Encoding, freeze, set_quantizing
 from quant.errors import BadInput
+from quant.graph.originals import restore_originals
 from quant.integer.attach import attach_integer_layers
 from quant.methods import GraphMethod, LayerMethod, MethodNote, Statistics, make_method
 from quant.methods.collect import collect_statistics
@@ -95,13 +96,25 @@ def prepare(graph: fx.GraphModule, recipe: Recipe, knowledge: Knowledge) -> Cali
 
 
 def check_methods(recipe: Recipe) -> None:
-    """Find methods and options that do not exist.
+    """Find methods and options that do not exist, and a wrong order.
+
+    A graph method that only approximates what it replaces (``changes_function = True``) must be the last
+    one: the float reference would miss what later ones change there.
 
     Raises:
         BadInput: naming the method or the option.
     """
+    inexact = None
     for settings in recipe.methods:
-        make_method(settings.name, settings.options)
+        method = make_method(settings.name, settings.options)
+        if isinstance(method, GraphMethod):
+            if inexact is not None:
+                raise BadInput(
+                    f"method '{inexact}' changes what the graph computes, so it must stand behind every "
+                    f"other method that rewrites the graph: put it behind '{settings.name}'"
+                )
+            if getattr(method, "changes_function", False):
+                inexact = settings.name
 
 
 def _prepare(
@@ -113,6 +126,7 @@ def _prepare(
         for method in methods:
             notes += method.apply(graph, seen, recipe)
     reference = _sharing_copy(graph)
+    restore_originals(reference)
     sites = place_fake_quant(graph, recipe)
     notes += attach_integer_layers(graph, sites)
     if not any(site.is_weight for site in sites):
