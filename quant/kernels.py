@@ -37,7 +37,11 @@ def fake_quantize(x: Tensor, qparams: QParams, name: str = "tensor") -> Tensor:
         result: Tensor = _StraightThrough.apply(x, qparams)
         return result
     if scale.ndim == 0:
-        return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, qmin, qmax)
+        if x.requires_grad and torch.is_grad_enabled():
+            return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, qmin, qmax)
+        # The same arithmetic without the mask for the gradient, in place: several times faster.
+        y = x * (1.0 / scale)
+        return y.round_().clamp_(qmin - int(zero_point), qmax - int(zero_point)).mul_(scale)
     # Unlike the per-tensor operator, the per-channel one overflows int64 where |x / scale| reaches 2^63.
     limit = _aligned(scale, x, qparams) * 2.0**40
     if qparams.group_size is None:

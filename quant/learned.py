@@ -32,12 +32,17 @@ class _Learned(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, qparams: QParams, name: str) -> Tensor:
         y = fake_quantize(x, qparams, name)
-        zero = qparams.zero_point
-        inside = (x >= scale * (qparams.qmin - zero - 0.5)) & (x <= scale * (qparams.qmax - zero + 0.5))
-        ctx.save_for_backward(y - x * inside, inside, scale)
+        ctx.qparams = qparams
+        ctx.save_for_backward(x, y, scale)
         return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        residue, inside, scale = ctx.saved_tensors
-        return gradient * inside, (gradient * residue).sum() / scale, None, None
+        x, y, scale = ctx.saved_tensors
+        low, high = (
+            scale * (end - ctx.qparams.zero_point + half)
+            for end, half in ((ctx.qparams.qmin, -0.5), (ctx.qparams.qmax, 0.5))
+        )
+        passed = gradient * (x >= low).logical_and_(x <= high)
+        residue = (gradient * y).sum() - (passed * x).sum()
+        return passed, residue / scale, None, None
