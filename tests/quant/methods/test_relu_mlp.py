@@ -18,9 +18,9 @@ from quant.graph.nodes import is_call, tensor_of
 from quant.methods.mlp import GeluMlp
 from quant.methods.relu_mlp import ReluMlpOptions, train_relu_mlp
 from quant.profile import profile
-from quant.recipe import Recipe
+from quant.recipe import Recipe, load_recipe
 from quant.store import load_calibration, save_calibration
-from tests.export.small_models import calibrated_of, executed, images_of, simple_recipe, tiny_vit
+from tests.export.small_models import calibrated_of, executed, images_of, tiny_vit
 from tests.quant.methods.small_vit import calibrated, captured, images, recipe, small_vit, sqnr
 
 METHOD = {"name": "relu_mlp", "iterations": 60, "batch": 64, "rate": 0.05, "most_error": 0.5}
@@ -203,7 +203,8 @@ def test_a_profile_compares_the_layers_with_what_they_were_trained_to_be():
 
 def test_the_exported_file_computes_the_calibrated_graph(tmp_path: Path):
     data = images_of(16, 3, 32, 32)
-    chosen = Recipe.model_validate(simple_recipe().model_dump() | {"methods": [METHOD]})
+    methods = [{"name": "hadamard"}, SIDE_PATH, METHOD, {"name": "bias_correction"}]
+    chosen = Recipe.model_validate(load_recipe("w4a4").model_dump() | {"methods": methods})
     graph, result = calibrated_of(tiny_vit(), data, chosen)
     assert [applied for applied, _ in notes_of(result)] == [True]
     settings, target, path = ExportSettings(parity_images=16), get_target("ort-x86"), tmp_path / "m.onnx"
