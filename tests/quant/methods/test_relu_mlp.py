@@ -169,8 +169,13 @@ def test_the_seed_decides():
     [
         {"name": "reconstruct", "iterations": 60},
         {
-            **{"name": "fine_tune", "epochs": 3, "features": 1.0, "weight_rate": 0.01},
-            **{"mirror": False, "crop": 1.0, "held_out": 0.2},
+            "name": "fine_tune",
+            "epochs": 3,
+            "features": 1.0,
+            "weight_rate": 0.01,
+            "mirror": False,
+            "crop": 1.0,
+            "held_out": 0.2,
         },
     ],
     ids=lambda m: m["name"],
