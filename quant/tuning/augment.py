@@ -17,14 +17,16 @@ def random_views(images: Tensor, generator: torch.Generator, mirror: bool, least
     Source: random resized crops (Szegedy et al. 2015, section 6).
 
     Args:
-        images: [B, C, H, W].
+        images: [B, C, H, W]; inputs of another rank are no images and stay as they are.
         generator: of the random choices.
         mirror: whether to mirror.
         least_area: 1 takes no parts.
 
     Returns:
-        [B, C, H, W].
+        The shape of ``images``.
     """
+    if images.ndim != 4:
+        return images
     count = len(images)
 
     def uniform(low: float, high: float) -> Tensor:

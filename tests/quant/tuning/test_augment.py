@@ -34,6 +34,11 @@ def test_all_of_an_image_is_the_image_or_its_mirror():
     assert random_views(images, torch.Generator(), mirror=False, least_area=1.0) is images
 
 
+def test_inputs_that_are_no_images_stay_as_they_are():
+    tokens = torch.randn(2, 5, 8)
+    assert random_views(tokens, torch.Generator(), mirror=True, least_area=0.5) is tokens
+
+
 @pytest.mark.parametrize("least_area", [0.5, 1.0])
 def test_views_are_repeated_by_the_seed(least_area):
     images = torch.randn(4, 3, 8, 8)
