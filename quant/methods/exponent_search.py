@@ -127,9 +127,18 @@ class Rounded:
     weight_spec: QuantSpec | None
     corrected: bool = False
 
+    @property
+    def power(self) -> float:
+        """The mean square of the outputs, weighted as in :meth:`error`."""
+        outputs = self.rows @ self.weight.T
+        return float((outputs.square() * _row_weights(outputs)).mean())
+
     @torch.no_grad()
     def error(self, scale: Tensor | None = None, shift: Tensor | None = None) -> float:
         """The mean squared error of the outputs.
+
+        A row whose output is larger than the median row's counts as if it were of that size: the few massive
+        tokens of a transformer would otherwise decide alone.
 
         Args:
             scale: s [C]; None stands for ones.
@@ -141,10 +150,17 @@ class Rounded:
         if shift is not None:
             rows = (rows + shift).float()
         found = round_in(rows, self.row_spec) @ round_in(weight, self.weight_spec).T
-        error = found - rows @ weight.T  # [n, O]
+        outputs = rows @ weight.T  # [n, O]
+        error = found - outputs
         if self.corrected:
             error = error - error.mean(dim=0)
-        return float(error.square().mean())
+        return float((error.square() * _row_weights(outputs)).mean())
+
+
+def _row_weights(outputs: Tensor) -> Tensor:
+    """min(1, median power / power) of each row, [n, 1]."""
+    power = outputs.square().mean(dim=1, keepdim=True).clamp(min=1e-30)
+    return (power.median() / power).clamp(max=1.0)
 
 
 def reader_of(graph: fx.GraphModule, linear: fx.Node, rows: Tensor, recipe: Recipe) -> Rounded:

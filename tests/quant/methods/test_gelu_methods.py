@@ -165,7 +165,9 @@ def test_the_search_takes_the_exponent_of_least_output_error():
         step = (rows.max() - rows.min().clamp(max=0)) / 255
         wide = columns.abs().amax(1, keepdim=True) / 127
         rounded = written_out(rows, rows.min().clamp(max=0), step, 255) @ ((columns / wide).round() * wide).T
-        return float((rounded - g @ weight.T).square().mean())
+        outputs = g @ weight.T
+        power = outputs.square().mean(1, keepdim=True)
+        return float(((rounded - outputs).square() * (power.median() / power).clamp(max=1)).mean())
 
     amax, column = g.abs().amax(0), weight.abs().amax(0)
     errors = {a: error(amax**a / column ** (1 - a)) for a in (0.0, 0.25, 0.5, 0.75, 1.0)}

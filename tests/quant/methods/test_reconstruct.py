@@ -36,7 +36,7 @@ def tuned(graph, images, *methods):
 
 
 RECONSTRUCT = {"name": "reconstruct", "iterations": 60, "batch": 8}
-FINE_TUNE = {"name": "fine_tune", "epochs": 8, "batch": 8, "mirror": False}
+FINE_TUNE = {"name": "fine_tune", "epochs": 8, "batch": 8, "mirror": False, "crop": 1.0, "features": 0.0}
 WITH_BLOCKS = FINE_TUNE | {"features": 1.0, "crop": 0.8}
 
 
