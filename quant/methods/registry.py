@@ -62,8 +62,8 @@ Options = TypeVar("Options", bound=MethodOptions)
 class GraphMethod(Protocol):
     """Changes the float graph before calibration and leaves its function as it is.
 
-    A method that does change the function says so by a class attribute ``changes_function = True``; it is then
-    the last graph method of a recipe, and remembers the original (:mod:`quant.graph.originals`).
+    A method that does change the function says so by a class attribute ``changes_function = True``; it is
+    then the last graph method of a recipe, and remembers the original (:mod:`quant.graph.originals`).
 
     The statistics of several graph methods are collected in one pass. A method that changes a watched value
     therefore also updates them (:meth:`Statistics.rescale`), so that the next method sees the truth; one that
