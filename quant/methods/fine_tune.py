@@ -63,10 +63,10 @@ class FineTuneOptions(MethodOptions):
     weight_rate: float = Field(default=2e-3, ge=0.0)
     scale_rate: float = Field(default=1e-3, ge=0.0)
     bias_rate: float = Field(default=1e-4, ge=0.0)
-    held_out: float = Field(default=0.2, gt=0.0, lt=1.0)
+    held_out: float = Field(default=0.125, gt=0.0, lt=1.0)
     mirror: bool = True
-    crop: float = Field(default=1.0, gt=0.0, le=1.0)
-    features: float = Field(default=0.0, ge=0.0)
+    crop: float = Field(default=0.5, gt=0.0, le=1.0)
+    features: float = Field(default=5.0, ge=0.0)
     warm_up: float = Field(default=0.05, ge=0.0, lt=1.0)
 
 
