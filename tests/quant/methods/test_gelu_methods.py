@@ -4,6 +4,7 @@ from torch import nn
 
 from quant.calibrate import calibrate
 from quant.encoding import Encoding, freeze
+from quant.errors import BadInput
 from quant.graph import capture
 from quant.graph.nodes import tensor_of
 from quant.recipe import Recipe, parse
@@ -199,3 +200,52 @@ def test_methods_behind_a_gelu_compose():
     assert all(n.applied for n in result.notes)
     again = calibrated(model, recipe(SIDE_PATH, SIDE_PATH))
     assert [n.text for n in again.notes if not n.applied] == ["it has a side path already"]
+
+
+CENTRE = {"name": "gelu_scale", "exponent": "search", "centre": True}
+
+
+def always_on() -> Mlp:
+    """Half of the hidden units never go near zero."""
+    model = Mlp(outliers=False).eval()
+    with torch.no_grad():
+        model.fc1.bias[:32] += 20.0
+    return model
+
+
+def test_a_centred_scale_leaves_the_float_output_as_it_is():
+    model, x = always_on(), images(7)
+    result = calibrated(model, recipe(CENTRE, {"name": "bias_correction"}))
+    (note,) = (n for n in result.notes if n.method == "gelu_scale")
+    assert note.applied
+    assert "centred" in note.text
+    # The reference is the rewritten graph in float; sums of 64 products of size up to 25, reordered.
+    torch.testing.assert_close(result.reference(x), model(x), rtol=1e-5, atol=1e-4)
+    mean = model.act(model.fc1(images())).mean((0, 1)).detach()
+    inverse = tensor_of(result.graph, "fc2.input_scale")
+    torch.testing.assert_close(
+        tensor_of(result.graph, "fc2.input_mean"), mean * inverse, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_units_that_are_always_on_are_worth_centring():
+    model, x = always_on(), images()
+    found = {}
+    for centre in (False, True):
+        result = calibrated(model, recipe(CENTRE | {"centre": centre}, {"name": "bias_correction"}))
+        freeze(result, Encoding())
+        found[centre] = sqnr(result.graph(x), model(x))
+    assert found[True] > found[False] + 3.0  # dB; half the noise power
+
+
+@pytest.mark.parametrize(
+    ("methods", "centred"), [((CENTRE, {"name": "bias_correction"}), True), ((CENTRE,), False)]
+)
+def test_only_a_recipe_that_corrects_biases_centres(methods, centred):
+    result = calibrated(always_on(), recipe(*methods))
+    assert ("fc2.input_mean" in dict(result.graph.named_buffers())) == centred
+
+
+def test_centring_needs_a_search():
+    with pytest.raises(BadInput, match="centre needs exponent: search"):
+        calibrated(Mlp(), recipe({"name": "gelu_scale", "exponent": 0.5, "centre": True}))
