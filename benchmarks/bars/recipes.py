@@ -8,7 +8,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 
@@ -18,7 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.accuracy import Predictions, collect, score
-from benchmarks.bars.recipe_rows import ROWS, Limit, Row, config_of
+from benchmarks.bars.bar import Bar, print_bars, to_dicts
+from benchmarks.bars.outcome import Outcome, mixed_bar, reached
+from benchmarks.bars.ranking import ranking_bars
+from benchmarks.bars.recipe_rows import ROWS, Row, config_of
+from benchmarks.bars.runs import vit_config
 from benchmarks.environment import describe_environment
 from benchmarks.files import write_text
 from benchmarks.stages import STAGES, do_stage
@@ -29,26 +33,7 @@ from quant.data.batches import Batch, batches
 from quant.encoding import Encoding, freeze
 
 BATCH = 16
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one draw gave; see :class:`benchmarks.bars.recipe_rows.Limit` for the figures.
-
-    Attributes:
-        reference_top1: FP32's, in percent.
-        correct: images right.
-        images: validation images.
-    """
-
-    drop: float
-    top1: float
-    agreement: float
-    sqnr: float
-    seconds: float
-    reference_top1: float
-    correct: int
-    images: int
+RANKING = "ranking"
 
 
 def main() -> int:
@@ -58,9 +43,10 @@ def main() -> int:
     parser.add_argument("--rows", help="comma-separated names; all by default")
     parser.add_argument("--draws", type=int, help="at most this many calibrations per row")
     arguments = parser.parse_args()
-    names = [row.name for row in ROWS] if arguments.rows is None else arguments.rows.split(",")
-    if unknown := sorted(set(names) - {row.name for row in ROWS}):
-        parser.error(f"unknown rows {', '.join(unknown)}; known: {', '.join(row.name for row in ROWS)}")
+    known = [*(row.name for row in ROWS), RANKING]
+    names = known if arguments.rows is None else arguments.rows.split(",")
+    if unknown := sorted(set(names) - set(known)):
+        parser.error(f"unknown rows {', '.join(unknown)}; known: {', '.join(known)}")
     console = Console(stderr=True)
     found: dict[str, list[Outcome]] = {}
     for row in ROWS:
@@ -69,10 +55,16 @@ def main() -> int:
             found[row.name] = [_draw(row, draw, arguments.out, console) for draw in range(draws)]
     rows = [row for row in ROWS if row.name in found]
     stored = {name: [asdict(o) for o in outcomes] for name, outcomes in found.items()}
-    about = {"environment": asdict(describe_environment()), "rows": stored}
+    bars = [mixed_bar(found["w6a6"], found["mixed6"])] if {"w6a6", "mixed6"} <= set(found) else []
+    if RANKING in names:
+        bars += _ranking(arguments.out / "ranking.json", console, arguments.draws)
+    about = {"environment": asdict(describe_environment()), "rows": stored, "bars": to_dicts(bars)}
     write_text(arguments.out / "recipes.json", json.dumps(about, indent=2))
     Console().print(table_of(rows, found))
-    return 0 if all(_reached(limit, found[row.name]) for row in rows for limit in row.limits) else 1
+    if bars:
+        print_bars(bars, Console())
+    kept = all(reached(limit, found[row.name]) for row in rows for limit in row.limits)
+    return 0 if kept and all(bar.reached for bar in bars) else 1
 
 
 def table_of(rows: Sequence[Row], found: dict[str, list[Outcome]]) -> Table:
@@ -84,7 +76,7 @@ def table_of(rows: Sequence[Row], found: dict[str, list[Outcome]]) -> Table:
         outcomes = found[row.name]
         verdicts = [
             f"{limit.figure} {'≥' if limit.kind == 'at least' else '≤'} {limit.value:g}: "
-            + ("[green]reached[/green]" if _reached(limit, outcomes) else "[red]missed[/red]")
+            + ("[green]reached[/green]" if reached(limit, outcomes) else "[red]missed[/red]")
             for limit in row.limits
         ]
         simulated = " [dim](simulated)[/dim]" if row.full_weights else ""
@@ -110,9 +102,14 @@ def _figures(outcomes: Sequence[Outcome], figure: str, unit: str, digits: int = 
     return text
 
 
-def _reached(limit: Limit, outcomes: Sequence[Outcome]) -> bool:
-    value = mean(float(getattr(outcome, limit.figure)) for outcome in outcomes)
-    return value >= limit.value if limit.kind == "at least" else value <= limit.value
+def _ranking(file: Path, console: Console, draws: int | None) -> list[Bar]:
+    """The bars of ranking-aware scales, now or as they were stored."""
+    if file.is_file():
+        known = json.loads(file.read_text(encoding="utf-8"))
+        return [Bar(**{name: value for name, value in bar.items() if name != "reached"}) for bar in known]
+    bars = ranking_bars(Line(vit_config(), file.parent / RANKING), console, draws=min(3, draws or 3))
+    write_text(file, json.dumps(to_dicts(bars), indent=2))
+    return bars
 
 
 def _draw(row: Row, draw: int, out: Path, console: Console) -> Outcome:
