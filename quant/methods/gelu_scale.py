@@ -8,7 +8,7 @@ the rest is folded into the weight.
 ``exponent: search`` takes, for each layer, the exponent with the least output error on sampled rows, and puts
 nothing there where no exponent makes the error noticeably smaller.
 
-``centre: true`` also tries every exponent behind a subtraction of each channel's mean m over the sampled rows::
+``centre: true`` also tries every exponent behind a subtraction of each channel's mean m in the sampled rows::
 
     y = (W diag(s)) ((x − m) / s) + (b + W m),    s_c = max|x_c − m_c|^a / max|W_:,c|^(1 − a)
 
