@@ -88,7 +88,12 @@ def audit_grids(summary: Summary) -> tuple[Grid, ...]:
     details = [
         grid
         for variant, view in views
-        for grid in (_unfused(variant, view), _float(variant, view), _leftovers(variant, view))
+        for grid in (
+            _unfused(variant, view),
+            _float(variant, view, "Only the weight is quantized", weight_only=True),
+            _float(variant, view, "Left in float by the recipe", weight_only=False),
+            _leftovers(variant, view),
+        )
         if grid.rows
     ]
     return (_overview(views), *details)
@@ -117,17 +122,18 @@ def _unfused(variant: Variant, audit: AuditView) -> Grid:
     return Grid(f"Quantized, but run in float, {label(variant.name)}", head, tuple(rows))
 
 
-def _float(variant: Variant, audit: AuditView) -> Grid:
+def _float(variant: Variant, audit: AuditView, title: str, weight_only: bool) -> Grid:
     groups: dict[tuple[str, str], list[_Multiplication]] = {}
     for item in audit.multiplications:
-        if not item.integer and not item.intended:
+        told = any(finding.rule == "weight-only" for finding in item.findings)
+        if not item.integer and not item.intended and told == weight_only:
             groups.setdefault((item.op, item.kind), []).append(item)
     rows = tuple(
         (op, kind, str(len(items)), _share(items, audit), _modules(i.module for i in items))
         for (op, kind), items in groups.items()
     )
     head = ("Operator", "Kind", "Count", "Share", "Modules")
-    return Grid(f"Left in float by the recipe, {label(variant.name)}", head, rows)
+    return Grid(f"{title}, {label(variant.name)}", head, rows)
 
 
 def _leftovers(variant: Variant, audit: AuditView) -> Grid:

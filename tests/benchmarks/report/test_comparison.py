@@ -73,6 +73,18 @@ def test_an_unexplained_float_multiplication_is_still_listed(changed: Callable[.
     assert unfused.rows == (("head", "100.0%", "no known rule explains it"),)
 
 
+def test_layers_of_which_only_the_weight_is_quantized_stand_apart(changed: Callable[..., Summary]) -> None:
+    item = {"op": "MatMulNBits", "kind": "linear", "macs": 5, "integer": False, "intended": False}
+    only_weight = [{"rule": "weight-only", "reason": "weight-only: 4-bit weights", "remedy": ""}]
+    items = [item | {"module": "fc1", "findings": only_weight}, item | {"module": "head", "findings": []}]
+    audit = {"total_share": 0.0, "weight_share": 0.0, "multiplications": items}
+    weights, floats = audit_grids(changed(audit=audit))[1:]
+    assert weights.title.startswith("Only the weight is quantized")
+    assert [row[-1] for row in weights.rows] == ["fc1"]
+    assert floats.title.startswith("Left in float by the recipe")
+    assert [row[-1] for row in floats.rows] == ["head"]
+
+
 def test_a_record_that_is_no_audit_is_named(changed: Callable[..., Summary]) -> None:
     with pytest.raises(BadInput, match="int8-ort-x86 cannot be read: total_share"):
         audit_grids(changed(audit={"share": 1}))
