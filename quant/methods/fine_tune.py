@@ -7,11 +7,11 @@ those of the quantized one, at temperature T,
 
 with d the relative error in which every token counts the same (:mod:`quant.tuning.distance`).
 
-Weights, activation scales and biases are trained through straight-through gradients from what calibration and
-the methods before found (see :mod:`quant.tuning.trainable`), with Adam and a cosine schedule behind a linear
-warm-up. Images are mirrored and cropped at random; the float model answers for what is left of them. One part
-of the images is held out: the state with the least divergence on them after any epoch is kept, which is the
-start itself where training did not help.
+Weights, scales, biases and LayerNorm's gains are trained through straight-through gradients from what
+calibration and the methods before found (see :mod:`quant.tuning.trainable`), with Adam and a cosine schedule
+behind a linear warm-up. Images are mirrored, cropped and patched with parts of each other at random; the
+float model answers for what comes of it. One part of the images is held out: the last state is kept if its
+divergence on them is less than the start's. (Choosing among epochs by so few images is choosing by chance.)
 
 Source: knowledge distillation (Hinton et al. 2015, section 2), of inner values, too (FitNets, Romero et al.
 2015, section 2.2), with straight-through gradients (Bengio et al. 2013) and learned step sizes (LSQ, Esser et
@@ -28,8 +28,9 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from quant.methods.registry import MethodNote, MethodOptions, register_method
-from quant.tuning.augment import random_views
+from quant.tuning.augment import random_patches, random_views
 from quant.tuning.blocks import blocks_of
+from quant.tuning.device import training_device, working_on
 from quant.tuning.distance import relative_error
 from quant.tuning.model import Tuning
 from quant.tuning.taps import with_taps
@@ -53,6 +54,7 @@ class FineTuneOptions(MethodOptions):
         held_out: share of the images that judge.
         mirror: mirror each image with probability 1/2.
         crop: least share of an image that is kept, enlarged to the full size; 1 keeps all.
+        patches: probability that an image gets a rectangle of another one.
         features: λ, the weight of the blocks' outputs.
         warm_up: share of the steps over which the rates rise.
     """
@@ -66,6 +68,7 @@ class FineTuneOptions(MethodOptions):
     held_out: float = Field(default=0.125, gt=0.0, lt=1.0)
     mirror: bool = True
     crop: float = Field(default=0.5, gt=0.0, le=1.0)
+    patches: float = Field(default=0.5, ge=0.0, le=1.0)
     features: float = Field(default=5.0, ge=0.0)
     warm_up: float = Field(default=0.05, ge=0.0, lt=1.0)
 
@@ -85,7 +88,7 @@ class FineTune:
         self._options = options
 
     def tune_model(self, tuning: Tuning) -> list[MethodNote]:
-        """Train, and keep the best state."""
+        """Train, and keep what came of it where it is better than the start."""
         options = self._options
         images = torch.cat(tuning.batches)
         generator = torch.Generator().manual_seed(tuning.seed)
@@ -94,35 +97,45 @@ class FineTune:
         judges, train = images[order[:held]], images[order[held:]]
         if not len(train):
             return [MethodNote(NAME, "model", False, f"{len(images)} tuning images are too few to train on")]
-        learned = Trainable(tuning, tuning.graph)
+        device = training_device()
+        with working_on(device, [tuning.graph, tuning.reference]):
+            learned = Trainable(tuning, tuning.graph)
+            first = self._judge(tuning, {}, judges.to(device))
+            self._train(tuning, learned, train, generator, device)
+            last = self._judge(tuning, learned.values(), judges.to(device))
+            state = learned.state()
+        text = f"held-out loss {first:.4g} → {last:.4g}"
+        if not last < first:  # also where training diverged to NaN
+            return [MethodNote(NAME, "model", False, f"{text}: left as it was")]
+        learned.keep(state)
+        return [MethodNote(NAME, "model", True, text)]
+
+    def _train(
+        self,
+        tuning: Tuning,
+        learned: Trainable,
+        images: Tensor,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        options = self._options
         optimizer = torch.optim.Adam(
             learned.groups(options.weight_rate, options.scale_rate, options.bias_rate)
         )
-        steps = options.epochs * -(-len(train) // options.batch)
+        steps = options.epochs * -(-len(images) // options.batch)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps))
         pair = self._pair(tuning)
-        first = best = self._judge(tuning, {}, judges)
-        kept = 0
         for epoch in range(1, options.epochs + 1):
-            shuffled = train[torch.randperm(len(train), generator=generator)]
+            shuffled = images[torch.randperm(len(images), generator=generator)]
             for batch in torch.split(shuffled, options.batch):
                 batch = random_views(batch, generator, options.mirror, options.crop)
-                loss = self._loss(pair, learned.values(), batch)
+                batch = random_patches(batch, generator, options.patches)
+                loss = self._loss(pair, learned.values(), batch.to(device))
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
-            now = self._judge(tuning, learned.values(), judges)
-            if now < best:
-                best, kept = now, epoch
-                best_state = learned.state()
             tuning.progress("fine-tuning", epoch, options.epochs)
-        if not kept:
-            text = f"no epoch had a smaller held-out loss than {first:.4g}"
-            return [MethodNote(NAME, "model", False, text)]
-        learned.keep(best_state)
-        text = f"held-out loss {first:.4g} → {best:.4g} after epoch {kept} of {options.epochs}"
-        return [MethodNote(NAME, "model", True, text)]
 
     def _rate(self, step: int, steps: int) -> float:
         """Share of the learning rates: a rising line, then half a cosine down to 0."""

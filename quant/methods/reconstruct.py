@@ -26,6 +26,7 @@ from torch.func import functional_call
 
 from quant.methods.registry import MethodNote, MethodOptions, register_method
 from quant.tuning.blocks import blocks_of, twin
+from quant.tuning.device import training_device, working_on
 from quant.tuning.distance import relative_error, typical_size
 from quant.tuning.model import Tuning
 from quant.tuning.segments import Segment, segment_between
@@ -118,31 +119,35 @@ class Reconstruct:
         order = torch.randperm(len(inputs), generator=generator)
         held = max(1, round(options.held_out * len(inputs)))
         judges, train = order[:held], order[held:]
-        learned = Trainable(tuning, block.graph)
-        before = _losses(block, {}, inputs[judges], wanted[judges])
-        start = _losses(block, learned.values(), inputs[train][:64], wanted[train][:64])
-        bias_rate = options.bias_rate * start[0] ** 0.5 * typical_size(wanted[train][:64])
-        optimizer = torch.optim.Adam(learned.groups(options.weight_rate, options.scale_rate, bias_rate))
-        steps = options.iterations + options.feature_iterations
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
-        for step in range(steps):
-            picked = train[torch.randint(len(train), (options.batch,), generator=generator)]
-            output = functional_call(block.graph, learned.values(), (inputs[picked],))
-            loss = 2.0 * relative_error(output, wanted[picked]) / start[0]
-            if step >= options.iterations and block.rest is not None:
-                with torch.no_grad():
-                    target = block.rest(wanted[picked])
-                loss = loss + relative_error(block.rest(output), target) / start[1]
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            schedule.step()
-        after = _losses(block, learned.values(), inputs[judges], wanted[judges])
+        device = training_device()
+        with working_on(device, [part for part in (block.graph, block.rest) if part is not None]):
+            x, y = inputs.to(device), wanted.to(device)
+            learned = Trainable(tuning, block.graph)
+            before = _losses(block, {}, x[judges], y[judges])
+            start = _losses(block, learned.values(), x[train][:64], y[train][:64])
+            bias_rate = options.bias_rate * start[0] ** 0.5 * typical_size(y[train][:64])
+            optimizer = torch.optim.Adam(learned.groups(options.weight_rate, options.scale_rate, bias_rate))
+            steps = options.iterations + options.feature_iterations
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+            for step in range(steps):
+                picked = train[torch.randint(len(train), (options.batch,), generator=generator)]
+                output = functional_call(block.graph, learned.values(), (x[picked],))
+                loss = 2.0 * relative_error(output, y[picked]) / start[0]
+                if step >= options.iterations and block.rest is not None:
+                    with torch.no_grad():
+                        target = block.rest(y[picked])
+                    loss = loss + relative_error(block.rest(output), target) / start[1]
+                optimizer.zero_grad()
+                torch.autograd.backward(loss)
+                optimizer.step()
+                schedule.step()
+            after = _losses(block, learned.values(), x[judges], y[judges])
+            state = learned.state()
         shares = [a / b if b else 1.0 for a, b in zip(after, before, strict=True)]
         text = f"held-out error {shares[0]:.3f} of before, features {shares[1]:.3f}"
         if not (shares[1] < 1.0 and shares[0] < 1.25):
             return MethodNote(NAME, segment.name, False, f"{text}: left as it was")
-        learned.keep(learned.state())
+        learned.keep(state)
         return MethodNote(NAME, segment.name, True, text)
 
 

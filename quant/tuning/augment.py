@@ -1,10 +1,10 @@
-"""Random views of images that are already preprocessed."""
+"""Random views and mixtures of images that are already preprocessed."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["random_views"]
+__all__ = ["random_patches", "random_views"]
 
 
 def random_views(images: Tensor, generator: torch.Generator, mirror: bool, least_area: float) -> Tensor:
@@ -44,3 +44,35 @@ def random_views(images: Tensor, generator: torch.Generator, mirror: bool, least
     transform[:, 1, 1], transform[:, 1, 2] = height, uniform(-1, 1) * (1 - height)
     grid = functional.affine_grid(transform, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def random_patches(images: Tensor, generator: torch.Generator, probability: float) -> Tensor:
+    """Replace a random rectangle of some images by the same rectangle of another image of the batch.
+
+    The rectangle has the image's shape and the share 1 − λ of its area, λ uniform in [0, 1]; its centre is
+    uniform, and what would stand out is cut off.
+
+    Source: CutMix (Yun et al. 2019, section 3.1); where a float model answers for the mixture, no label has
+    to be mixed.
+
+    Args:
+        images: [B, C, H, W]; inputs of another rank are no images and stay as they are.
+        generator: of the random choices.
+        probability: that an image gets a patch.
+
+    Returns:
+        The shape of ``images``.
+    """
+    if images.ndim != 4 or not probability:
+        return images
+    count, _, height, width = images.shape
+
+    def uniform() -> Tensor:
+        return torch.rand(count, generator=generator)[:, None]
+
+    side = uniform().sqrt() * (uniform() < probability)
+    rows, columns = (
+        ((torch.arange(size) + 0.5) / size - uniform()).abs() <= side / 2 for size in (height, width)
+    )
+    others = images[torch.randperm(count, generator=generator)]
+    return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], others, images)

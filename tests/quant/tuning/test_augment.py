@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from quant.tuning.augment import random_views
+from quant.tuning.augment import random_patches, random_views
 
 
 def ramps(count: int) -> torch.Tensor:
@@ -47,3 +47,28 @@ def test_views_are_repeated_by_the_seed(least_area):
         for _ in range(2)
     )
     assert torch.equal(first, second)
+
+
+def test_a_patch_is_a_rectangle_of_another_image_at_its_own_place():
+    count, size = 64, 32
+    places = torch.arange(size * size, dtype=torch.float32).reshape(1, 1, size, size) / size**2
+    images = torch.arange(count, dtype=torch.float32)[:, None, None, None] + places
+    patched = random_patches(images, torch.Generator().manual_seed(0), 0.75)
+    assert torch.equal(patched - patched.floor(), places.expand_as(patched))  # nothing moved
+    shares = []
+    for index, image in enumerate(patched.floor()[:, 0]):
+        foreign = image != index
+        if foreign.any():
+            assert len(image[foreign].unique()) == 1
+            rows, columns = foreign.any(1), foreign.any(0)
+            assert torch.equal(foreign, rows[:, None] & columns[None, :])
+            shares.append(float(foreign.float().mean()))
+    assert 0.5 * count < len(shares) < 0.95 * count
+    assert min(shares) < 0.1
+    assert max(shares) > 0.6
+
+
+def test_no_patches_where_none_are_asked_for_or_where_inputs_are_no_images():
+    images, tokens = torch.randn(4, 3, 8, 8), torch.randn(2, 5, 8)
+    assert random_patches(images, torch.Generator(), 0.0) is images
+    assert random_patches(tokens, torch.Generator(), 1.0) is tokens
