@@ -21,6 +21,7 @@ from quant.methods.outlier_side_path import CLIPPED_UNITS
 from quant.placement import place_fake_quant
 from quant.progress import Progress, silent
 from quant.recipe import Recipe
+from quant.tuning.checkpoint import Checkpoint
 from quant.tuning.model import Tuning
 from quant.tuning.parameters import TunedParameters
 from quant.tuning.walk import walk
@@ -32,7 +33,11 @@ Batches = Callable[[int | None], Iterable[Tensor]]
 
 
 def calibrate(
-    graph: fx.GraphModule, recipe: Recipe, batches: Batches, progress: Progress = silent
+    graph: fx.GraphModule,
+    recipe: Recipe,
+    batches: Batches,
+    progress: Progress = silent,
+    checkpoint: Checkpoint | None = None,
 ) -> CalibratedGraph:
     """Prepare a copy of ``graph``, show it the calibration images once, and tune it.
 
@@ -47,6 +52,7 @@ def calibrate(
         recipe: what to do.
         batches: the calibration images.
         progress: told images and layers as they are done.
+        checkpoint: where methods that train keep their state, to go on with after an interruption.
 
     Raises:
         BadInput: there are no images, the recipe matches nothing, or activations hold NaN or infinity
@@ -74,7 +80,7 @@ def calibrate(
     calibrated = _prepare(float_graph, recipe, collect)
     calibrated = replace(calibrated, knowledge=Knowledge(ranges, findings))
     images = _observe(calibrated, batches(None), _counter(progress, "calibrating"))
-    return _tune(replace(calibrated, images=images), batches, progress)
+    return _tune(replace(calibrated, images=images), batches, progress, checkpoint or Checkpoint())
 
 
 def prepare(graph: fx.GraphModule, recipe: Recipe, knowledge: Knowledge) -> CalibratedGraph:
@@ -175,7 +181,9 @@ def _observe(calibrated: CalibratedGraph, batches: Iterable[Tensor], progress: C
     return seen
 
 
-def _tune(calibrated: CalibratedGraph, batches: Batches, progress: Progress) -> CalibratedGraph:
+def _tune(
+    calibrated: CalibratedGraph, batches: Batches, progress: Progress, checkpoint: Checkpoint
+) -> CalibratedGraph:
     """Let layer and model methods work, in order, on the graph quantizing in the recipe's own formats."""
     recipe = calibrated.recipe
     methods = [m for s in recipe.methods if not isinstance(m := make_method(s.name, s.options), GraphMethod)]
@@ -190,6 +198,7 @@ def _tune(calibrated: CalibratedGraph, batches: Batches, progress: Progress) -> 
         batches=list(batches(recipe.tuning_images)),
         seed=recipe.seed,
         progress=progress,
+        checkpoint=checkpoint,
     )
     notes: list[MethodNote] = []
     together: list[LayerMethod] = []

@@ -12,6 +12,7 @@ from deploy.pipeline.workspace import Step
 from quant.calibrate import CalibratedGraph, calibrate
 from quant.recipe import Recipe
 from quant.store import save_calibration
+from quant.tuning.checkpoint import Checkpoint
 
 __all__ = ["steps"]
 
@@ -39,12 +40,14 @@ def steps(line: Line) -> list[Step]:
 def _quantize(line: Line, recipe: Recipe, folder: Path) -> None:
     path = folder / calibration_file(recipe)
     path.parent.mkdir(parents=True)
-    calibrated = _calibrated(line, recipe)
+    checkpoint = Checkpoint(line.workspace.kept(f"training-{recipe.name}.pt"))
+    calibrated = _calibrated(line, recipe, checkpoint)
     save_calibration(calibrated, path, line.fingerprint)
+    checkpoint.clear()
     line.keep(calibrated)
 
 
-def _calibrated(line: Line, recipe: Recipe) -> CalibratedGraph:
+def _calibrated(line: Line, recipe: Recipe, checkpoint: Checkpoint) -> CalibratedGraph:
     images = len(line.calibration)
     known = {"statistics": min(images, recipe.method_images), "calibrating": images}
     size = line.batch_size(line.config.calibration_batch)
@@ -59,4 +62,4 @@ def _calibrated(line: Line, recipe: Recipe) -> CalibratedGraph:
             progress.update(tasks[phase], completed=done)
 
         batches = calibration_batches(line.calibration, line.loaded.preprocessing, size)
-        return calibrate(line.graph, recipe, batches, show)
+        return calibrate(line.graph, recipe, batches, show, checkpoint)

@@ -65,6 +65,10 @@ class Workspace:
         """Where an output lies."""
         return self.root / name
 
+    def kept(self, name: str) -> Path:
+        """Where a step keeps what an interrupted run goes on with."""
+        return self.root / _HIDDEN / name
+
     def sha256(self, name: str) -> str:
         """Of an output's bytes.
 

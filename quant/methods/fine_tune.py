@@ -18,7 +18,6 @@ Source: knowledge distillation (Hinton et al. 2015, section 2), of inner values,
 al. 2020).
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -30,11 +29,13 @@ from torch.nn import functional
 from quant.methods.registry import MethodNote, MethodOptions, register_method
 from quant.tuning.augment import random_patches, random_views
 from quant.tuning.blocks import blocks_of
+from quant.tuning.checkpoint import identity
 from quant.tuning.device import training_device, working_on
 from quant.tuning.distance import relative_error
 from quant.tuning.model import Tuning
 from quant.tuning.taps import with_taps
 from quant.tuning.trainable import Trainable
+from quant.tuning.training import Training
 
 __all__ = ["FineTune", "FineTuneOptions"]
 
@@ -119,30 +120,25 @@ class FineTune:
         device: torch.device,
     ) -> None:
         options = self._options
-        optimizer = torch.optim.Adam(
-            learned.groups(options.weight_rate, options.scale_rate, options.bias_rate)
-        )
         steps = options.epochs * -(-len(images) // options.batch)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps))
+        groups = learned.groups(options.weight_rate, options.scale_rate, options.bias_rate)
+        training = Training(groups, steps, options.warm_up)
         pair = self._pair(tuning)
-        for epoch in range(1, options.epochs + 1):
+        key = identity(f"{options!r} {tuning.seed}", [*learned.values().values(), images])
+        done = 0
+        if (kept := tuning.checkpoint.load(key)) is not None:
+            done = kept["epochs"]
+            training.restore(kept["training"])
+            generator.set_state(kept["generator"])
+        for epoch in range(done + 1, options.epochs + 1):
             shuffled = images[torch.randperm(len(images), generator=generator)]
             for batch in torch.split(shuffled, options.batch):
                 batch = random_views(batch, generator, options.mirror, options.crop)
                 batch = random_patches(batch, generator, options.patches)
-                loss = self._loss(pair, learned.values(), batch.to(device))
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
-                schedule.step()
+                training.step(self._loss(pair, learned.values(), batch.to(device)))
+            state = {"epochs": epoch, "training": training.state(), "generator": generator.get_state()}
+            tuning.checkpoint.save(key, state)
             tuning.progress("fine-tuning", epoch, options.epochs)
-
-    def _rate(self, step: int, steps: int) -> float:
-        """Share of the learning rates: a rising line, then half a cosine down to 0."""
-        rising = max(1, round(self._options.warm_up * steps))
-        if step < rising:
-            return (step + 1) / rising
-        return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
     def _pair(self, tuning: Tuning) -> _Pair:
         names: set[str] = set()

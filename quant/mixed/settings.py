@@ -66,8 +66,9 @@ class MixedPrecision(BaseModel):
     Attributes:
         bits: the widths to choose from; 16 is float.
         metric: how sensitivity is measured, a name of :mod:`quant.mixed.sensitivity`.
-        background: the width of all other layers while one is measured. 16, float, isolates the layer; the
-            width aimed at includes how errors add up, which counts at 6 bits and below.
+        background: the width of all other layers while one is measured. 16, float, isolates the layer. A
+            quantized background includes how errors add up, but needs many images: what one layer adds is
+            small against how the errors of all others happen to fall.
         budget: one limit or several, all of which are kept.
         solver: ``milp``, the best choice by an integer program, or ``thresholds``: the more sensitive of two
             layers never gets fewer bits.

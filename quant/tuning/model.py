@@ -1,11 +1,12 @@
 """What a method that tunes a whole graph is given."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, fx
 
 from quant.placement import Site
+from quant.tuning.checkpoint import Checkpoint
 from quant.tuning.parameters import TunedParameters
 
 __all__ = ["Tuning"]
@@ -23,6 +24,7 @@ class Tuning:
         batches: the tuning images [B, C, H, W], in memory.
         seed: of every random choice.
         progress: told what is done: a phrase, steps done, steps in all.
+        checkpoint: keeps the state of long trainings.
     """
 
     graph: fx.GraphModule
@@ -32,3 +34,4 @@ class Tuning:
     batches: list[Tensor]
     seed: int
     progress: Callable[[str, int, int], None]
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)

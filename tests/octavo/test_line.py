@@ -3,11 +3,16 @@
 import json
 import sys
 from importlib.metadata import version
+from typing import Any
 
 import onnx
+import pytest
+import yaml
 from typer.testing import Result
 
 from benchmarks.results import load_summary
+from quant.recipe import load_recipe
+from quant.tuning.checkpoint import Checkpoint
 from tests.octavo.project import Project, call, check_refused
 
 
@@ -155,3 +160,28 @@ def test_a_fixed_batch_goes_through_the_whole_line(project: Project) -> None:
     assert [entry.batch for entry in fp32.latency] == [1]
     assert x86.accuracy is not None
     assert x86.accuracy.n == 12
+
+
+def test_an_interrupted_training_is_gone_on_with(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe("int8").model_dump(mode="json", exclude_none=True)
+    recipe |= {"name": "trained", "methods": [{"name": "fine_tune", "epochs": 4, "batch": 4}]}
+    (project.folder / "trained.yaml").write_text(yaml.safe_dump(recipe))
+    project.settings["recipe"] = "trained.yaml"
+    whole = project.folder / "whole"
+    assert call("quantize", project.config, "--out", whole).exit_code == 0
+
+    kept, epochs = Checkpoint.save, []
+
+    def save(checkpoint: Checkpoint, key: str, state: dict[str, Any]) -> None:
+        kept(checkpoint, key, state)
+        epochs.append(state["epochs"])
+        if epochs == [1, 2]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", save)
+    assert call("quantize", project.config, "--out", project.out).exit_code == 130
+    assert call("quantize", project.config, "--out", project.out).exit_code == 0
+    assert epochs == [1, 2, 3, 4]
+    assert project.left() == ["trained/calibration.safetensors"]
+    calibration = "trained/calibration.safetensors"
+    assert (project.out / calibration).read_bytes() == (whole / calibration).read_bytes()
