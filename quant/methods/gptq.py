@@ -6,11 +6,15 @@ inputs that the quantized layer really reads. With U the upper Cholesky factor o
     q_i = Q(w_i),   e = (w_i − q_i) / U_ii,   w_j ← w_j − e U_ij   for j > i
 
 Columns are taken in descending order of H_ii (``act_order``). H gets ``damp · mean(H_ii)`` on its diagonal.
-Scales are fixed before the first column, so that groups stay neighbours whatever the order.
+Scales are fixed before the first column, so that groups stay neighbours whatever the order. Rows do not
+depend on each other: each is rounded with its scales times every factor of ``factors``, and takes the factor
+with the least error, for the best scale for rounding to the nearest code is not the best here.
 
 Source: Frantar et al. 2023, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
 Transformers", algorithm 1.
 """
+
+from dataclasses import replace
 
 import torch
 from pydantic import Field
@@ -32,12 +36,14 @@ class GptqOptions(MethodOptions):
 
     Attributes:
         damp: what is added to the diagonal of H, as a share of its mean.
+        factors: of a row's scales, tried besides 1; only where no other row shares them.
         act_order: take the columns with the largest inputs first.
         block: columns updated at once; only speed depends on it.
         up_to_bits: weights of more bits are left alone.
     """
 
     damp: float = Field(default=0.01, gt=0.0)
+    factors: tuple[float, ...] = ()
     act_order: bool = True
     block: int = Field(default=64, ge=1)
     up_to_bits: int = Field(default=6, ge=2, le=8)
@@ -58,7 +64,7 @@ class Gptq(WeightsOnly):
         weight, grid = layer.weight, layer.grid
         hessian = input_gram(layer)
         before = quadratic_error(layer, weight - layer.quantized_weight, hessian)
-        rounded = gptq_round(weight, hessian, grid, self._options)
+        rounded, grid = gptq_round(weight, hessian, grid, self._options)
         after = quadratic_error(layer, weight - rounded, hessian)
         if not after < before:
             return MethodNote(NAME, layer.name, False, "rounding to the nearest code is as good")
@@ -67,42 +73,70 @@ class Gptq(WeightsOnly):
 
 
 @torch.no_grad()
-def gptq_round(weight: Tensor, hessian: Tensor, grid: QParams, options: GptqOptions) -> Tensor:
-    """The weight on its grid.
+def gptq_round(
+    weight: Tensor, hessian: Tensor, grid: QParams, options: GptqOptions
+) -> tuple[Tensor, QParams]:
+    """The weight on its grid, and the grid.
 
     Args:
         weight: [O, K], or [O, I / groups, kh, kw].
         hessian: [groups, K, K]; rows and columns that are zero belong to inputs that are always zero.
         grid: scale and zero point of the weight.
-        options: damping and order.
+        options: damping, order and factors.
 
     Returns:
-        Dequantized codes, float32, the shape of ``weight``.
+        Dequantized codes, float32, the shape of ``weight``; and ``grid`` with the scales chosen.
     """
+    factors = torch.tensor([1.0, *(options.factors if _has_own_scales(grid) else ())], dtype=torch.float64)
     groups, depth = hessian.shape[:2]
     shape = (groups, -1, depth)
     scales, zeros = (spread(t, weight, grid).double().reshape(shape) for t in (grid.scale, grid.zero_point))
-    result = torch.empty_like(scales)
+    result, chosen = torch.empty_like(scales), []
     for group, rows in enumerate(weight.double().reshape(shape)):
-        h = hessian[group].clone()
-        dead = h.diagonal() == 0
-        h.diagonal()[dead] = 1.0
-        rows[:, dead] = 0.0
-        h.diagonal().add_(options.damp * float(h.diagonal().mean()))
-        order = torch.argsort(-h.diagonal(), stable=True) if options.act_order else torch.arange(depth)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(h[order][:, order]))
-        upper = torch.linalg.cholesky(inverse, upper=True)
-        w, scale, zero = (t[:, order] for t in (rows, scales[group], zeros[group]))
-        rounded = torch.empty_like(w)
-        for start in range(0, depth, options.block):
-            stop = min(start + options.block, depth)
-            errors = torch.empty_like(w[:, start:stop])  # e
-            for i in range(start, stop):
-                codes = torch.round(w[:, i] / scale[:, i] + zero[:, i]).clamp(grid.qmin, grid.qmax)
-                rounded[:, i] = (codes - zero[:, i]) * scale[:, i]
-                error = (w[:, i] - rounded[:, i]) / upper[i, i]
-                w[:, i:stop] -= error[:, None] * upper[i, i:stop]
-                errors[:, i - start] = error
-            w[:, stop:] -= errors @ upper[start:stop, stop:]
-        result[group][:, order] = rounded
-    return result.reshape(weight.shape).float()
+        upper, order = _factor(hessian[group], options)
+        rows[:, hessian[group].diagonal() == 0] = 0.0
+        tried = (factors[:, None, None] * scales[group]).float().double()  # as they are stored
+        rounded = torch.empty_like(tried)
+        w, zero = (t.expand_as(tried).flatten(0, 1)[:, order] for t in (rows, zeros[group]))
+        rounded.flatten(0, 1)[:, order] = _round(
+            w, tried.flatten(0, 1)[:, order], zero, upper, grid, options.block
+        )
+        error = rows - rounded
+        best = ((error @ hessian[group]) * error).sum(-1).argmin(0)  # [rows]
+        result[group] = rounded[best, torch.arange(len(best))]
+        chosen.append(factors[best])
+    if len(factors) > 1:
+        factor = torch.cat(chosen).reshape(-1, *[1] * (grid.scale.ndim - 1))
+        grid = replace(grid, scale=(grid.scale * factor).float())
+    return result.reshape(weight.shape).float(), grid
+
+
+def _has_own_scales(grid: QParams) -> bool:
+    """Whether every row has scales that no other row shares."""
+    return grid.axis == 0 or grid.group_size is not None
+
+
+def _factor(hessian: Tensor, options: GptqOptions) -> tuple[Tensor, Tensor]:
+    """U [K, K], and the order of the columns it is for."""
+    h = hessian.clone()
+    h.diagonal()[h.diagonal() == 0] = 1.0
+    h.diagonal().add_(options.damp * float(h.diagonal().mean()))
+    order = torch.argsort(-h.diagonal(), stable=True) if options.act_order else torch.arange(len(h))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(h[order][:, order]))
+    return torch.linalg.cholesky(inverse, upper=True), order
+
+
+def _round(w: Tensor, scale: Tensor, zero: Tensor, upper: Tensor, grid: QParams, block: int) -> Tensor:
+    """Dequantized codes of rows [N, K] whose columns are in order; ``w`` is used up."""
+    rounded = torch.empty_like(w)
+    for start in range(0, w.shape[1], block):
+        stop = min(start + block, w.shape[1])
+        errors = torch.empty_like(w[:, start:stop])  # e
+        for i in range(start, stop):
+            codes = torch.round(w[:, i] / scale[:, i] + zero[:, i]).clamp(grid.qmin, grid.qmax)
+            rounded[:, i] = (codes - zero[:, i]) * scale[:, i]
+            error = (w[:, i] - rounded[:, i]) / upper[i, i]
+            w[:, i:stop] -= error[:, None] * upper[i, i:stop]
+            errors[:, i - start] = error
+        w[:, stop:] -= errors @ upper[start:stop, stop:]
+    return rounded

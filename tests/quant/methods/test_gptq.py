@@ -1,4 +1,5 @@
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def scales(layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
 def test_codes_are_those_of_the_plain_algorithm(form, name, act_order):
     layer = cached(form)[name]
     gram = input_gram(layer)
-    rounded = gptq_round(layer.weight, gram, layer.grid, GptqOptions(act_order=act_order))
+    rounded, _ = gptq_round(layer.weight, gram, layer.grid, GptqOptions(act_order=act_order))
     scale, zero = scales(layer)
     codes = torch.round(rounded / scale + zero)
     # the codes are whole numbers up to float32 rounding: the weight stays on its grid
@@ -77,7 +78,7 @@ def test_the_output_error_is_below_that_of_rounding(form):
 def test_the_block_length_changes_nothing_but_the_order_of_sums():
     layer = cached("group")["fc"]
     gram = input_gram(layer)
-    one, many = (gptq_round(layer.weight, gram, layer.grid, GptqOptions(block=b)) for b in (1, 64))
+    one, many = (gptq_round(layer.weight, gram, layer.grid, GptqOptions(block=b))[0] for b in (1, 64))
     assert torch.equal(one, many)
 
 
@@ -86,7 +87,7 @@ def test_inputs_that_are_always_zero_get_weight_zero():
     gram = input_gram(layer)
     gram[:, [2, 5], :] = 0.0
     gram[:, :, [2, 5]] = 0.0
-    rounded = gptq_round(layer.weight, gram, layer.grid, GptqOptions())
+    rounded, _ = gptq_round(layer.weight, gram, layer.grid, GptqOptions())
     assert not rounded[:, [2, 5]].any()
     scale, zero = scales(layer)
     wanted = obq_codes(
@@ -108,3 +109,30 @@ def test_formats_without_uniform_codes_are_left_alone():
     fp8 = {"bits": 8, "signed": True, "symmetric": True, "scheme": "fp8_e4m3", "granularity": "per_channel"}
     note = tune(layers(fp8)["fc"], "gptq", up_to_bits=8)
     assert (note.applied, note.text) == (False, "its codes are 'fp8_e4m3', not uniform")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("form", FORMATS)
+def test_each_row_takes_the_factor_with_the_least_error(form, name):
+    layer = cached(form)[name]
+    weight, gram, factors = layer.weight, input_gram(layer), (0.93, 0.97, 1.03)
+    rounded, grid = gptq_round(weight, gram, layer.grid, GptqOptions(factors=factors))
+    own = layer.grid.axis == 0 or layer.grid.group_size is not None
+
+    def errors(found):
+        rows = (weight - found).double().reshape(layer.groups, -1, gram.shape[-1])
+        return ((rows @ gram) * rows).sum(-1).flatten()
+
+    alone = []
+    for factor in (1.0, *(factors if own else ())):
+        scaled = replace(layer.grid, scale=(layer.grid.scale.double() * factor).float())
+        alone.append(gptq_round(weight, gram, scaled, GptqOptions())[0])
+    each = torch.stack([errors(found) for found in alone])
+    torch.testing.assert_close(errors(rounded), each.amin(0), rtol=1e-4, atol=0)  # weights in float32
+    if own:
+        assert len(each.argmin(0).unique()) > 1  # otherwise the choice is not seen
+    scale, zero = spread(grid.scale, weight, grid), spread(grid.zero_point, weight, grid)
+    codes = torch.round(rounded / scale + zero)
+    assert int(codes.min()) >= grid.qmin
+    assert int(codes.max()) <= grid.qmax
+    torch.testing.assert_close(rounded, (codes - zero) * scale, rtol=1e-6, atol=1e-7)
