@@ -15,6 +15,7 @@ Transformers", algorithm 1.
 """
 
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -43,7 +44,7 @@ class GptqOptions(MethodOptions):
     """
 
     damp: float = Field(default=0.01, gt=0.0)
-    factors: tuple[float, ...] = ()
+    factors: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...] = ()
     act_order: bool = True
     block: int = Field(default=64, ge=1)
     up_to_bits: int = Field(default=6, ge=2, le=8)

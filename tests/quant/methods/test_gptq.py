@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from quant.errors import BadInput
+from quant.methods import make_method
 from quant.methods.gptq import GptqOptions, gptq_round
 from quant.tuning.gram import input_gram, quadratic_error, spread
 from quant.tuning.layer import Layer
@@ -136,3 +138,9 @@ def test_each_row_takes_the_factor_with_the_least_error(form, name):
     assert int(codes.min()) >= grid.qmin
     assert int(codes.max()) <= grid.qmax
     torch.testing.assert_close(rounded, (codes - zero) * scale, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("nan")])
+def test_a_factor_that_gives_no_scale_is_refused(factor):
+    with pytest.raises(BadInput, match="factors"):
+        make_method("gptq", {"factors": [0.9, factor]})
