@@ -7,11 +7,9 @@ relative error in which every token counts the same (:mod:`quant.tuning.distance
     first    L = 2 d(ŷ, y) / d(ŷ₀, y)
     then     L = 2 d(ŷ, y) / d(ŷ₀, y) + d(g(ŷ), g(y)) / d(g(ŷ₀), g(y))
 
-(ŷ₀: before training.) Weights are trained in units of their scale, w = s θ, and activation scales as
-s = s₀ eᵘ, all through straight-through gradients, with Adam and a cosine schedule. θ starts at the codes
-found so far, moved towards the float weight as far as no code changes, so that a weight near a border can
-cross it. One part of the images is held out; a block whose loss on them did not become smaller is left as
-it was.
+(ŷ₀: before training.) Weights, scales, biases and LayerNorm's gains are trained through straight-through
+gradients (see :mod:`quant.tuning.trainable`), with Adam and a cosine schedule. One part of the images is held
+out; a block whose loss on them did not become smaller is left as it was.
 
 Source: BRECQ (Li et al. 2021, section 3) for the block-wise form; the loss and the straight-through training
 of weights follow GLF-Q (2026, section 3); the guard is that of SynFIM-Q.
@@ -31,6 +29,7 @@ from quant.tuning.distance import relative_error, typical_size
 from quant.tuning.model import Tuning
 from quant.tuning.segments import Segment, segment_between
 from quant.tuning.trainable import Trainable
+from quant.tuning.training import Training
 
 __all__ = ["Reconstruct", "ReconstructOptions"]
 
@@ -126,9 +125,9 @@ class Reconstruct:
             before = _losses(block, {}, x[judges], y[judges])
             start = _losses(block, learned.values(), x[train][:64], y[train][:64])
             bias_rate = options.bias_rate * start[0] ** 0.5 * typical_size(y[train][:64])
-            optimizer = torch.optim.Adam(learned.groups(options.weight_rate, options.scale_rate, bias_rate))
             steps = options.iterations + options.feature_iterations
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+            groups = learned.groups(options.weight_rate, options.scale_rate, bias_rate)
+            training = Training(groups, steps, warm_up=0.0)
             for step in range(steps):
                 picked = train[torch.randint(len(train), (options.batch,), generator=generator)]
                 output = functional_call(block.graph, learned.values(), (x[picked],))
@@ -137,10 +136,7 @@ class Reconstruct:
                     with torch.no_grad():
                         target = block.rest(y[picked])
                     loss = loss + relative_error(block.rest(output), target) / start[1]
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
-                schedule.step()
+                training.step(loss)
             after = _losses(block, learned.values(), x[judges], y[judges])
             state = learned.state()
         shares = [a / b if b else 1.0 for a, b in zip(after, before, strict=True)]

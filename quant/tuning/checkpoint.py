@@ -1,13 +1,15 @@
 """Keep the state of a long training, so that one that was interrupted goes on where it was."""
 
 import hashlib
-import os
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from quant.files import replace_bytes
 
 __all__ = ["Checkpoint", "identity"]
 
@@ -38,16 +40,16 @@ class Checkpoint:
         Args:
             key: see :func:`identity`.
             state: tensors, numbers and texts in dictionaries and lists.
+
+        Raises:
+            OSError: it cannot be written.
         """
         if self.path is None:
             return
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        content = BytesIO()
+        torch.save({"key": key, "state": state}, content)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.save({"key": key, "state": state}, beside)
-            os.replace(beside, self.path)
-        finally:
-            beside.unlink(missing_ok=True)
+        replace_bytes(self.path, content.getvalue())
 
     def clear(self) -> None:
         """Keep nothing any longer."""
