@@ -104,7 +104,8 @@ class Reconstruct:
             block = _block(tuning, segment, features)
             if not self._options.blocks or segment.name in self._options.blocks:
                 notes.append(self._train(tuning, segment, block, quantized, wanted))
-            quantized = _apply(block.graph, quantized)
+            # Cut anew: the block that was trained still holds the parameters from before.
+            quantized = _apply(segment_between(tuning.graph, segment.start, segment.end), quantized)
             floating = wanted
             start = segment.end
             tuning.progress("reconstructing blocks", index + 1, len(found))

@@ -78,3 +78,13 @@ def test_the_start_is_kept_where_fine_tuning_does_not_help(graph, images):
 def test_the_rest_of_the_model_can_take_part_in_the_loss(graph, images):
     result = tuned(graph, images, RECONSTRUCT | {"iterations": 20, "feature_iterations": 20})
     assert any(note.applied for note in result.notes)
+
+
+def test_a_block_is_trained_on_what_the_trained_blocks_before_it_give(graph, images):
+    notes = [note for note in tuned(graph, images, RECONSTRUCT).notes if note.method == "reconstruct"]
+    trained = next(index for index, note in enumerate(notes[:-1]) if note.applied)
+    names = [note.layer for note in notes]
+    first, rest = (RECONSTRUCT | {"blocks": part} for part in (names[: trained + 1], names[trained + 1 :]))
+    together = tuned(graph, images, RECONSTRUCT)
+    in_turn = tuned(graph, images, first, rest)
+    assert error(together, graph, images) == error(in_turn, graph, images)
