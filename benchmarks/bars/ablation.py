@@ -26,6 +26,7 @@ from torch import Tensor
 
 from benchmarks.bars.recipe_rows import ROWS, config_of
 from benchmarks.metrics import agreement, sqnr_db
+from deploy.pipeline.images import Spread
 from deploy.pipeline.line import Line
 from quant.calibrate import calibrate
 from quant.calibrated import CalibratedGraph
@@ -155,6 +156,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bars.ablation", description=__doc__)
     parser.add_argument("--row", choices=sorted(rows), required=True)
     parser.add_argument("--draw", type=int, default=0)
+    parser.add_argument("--images", type=int, default=128, help="evenly spaced validation images")
     options = parser.parse_args()
     row = rows[options.row]
     line = Line(config_of(row, options.draw), Path("runs/bars/ablation"))
@@ -168,7 +170,7 @@ def main() -> int:
     (recipe,) = line.recipes
     console.print(f"  {row.name} {options.draw}: calibrating without {' and '.join(TRAINING)}", style="dim")
     calibrated = calibrate(line.graph, untrained(recipe), spread)
-    losses = ablate(calibrated, _images(line, line.validation))
+    losses = ablate(calibrated, _images(line, Spread(line.validation, options.images)))
     trained = [m.name for m in recipe.methods if m.name in TRAINING]
     Console().print(table_of(losses, f"{row.title} before {' and '.join(trained) or 'anything else'}"))
     return 0
