@@ -26,12 +26,11 @@ from torch import Tensor
 
 from benchmarks.bars.recipe_rows import ROWS, config_of
 from benchmarks.metrics import agreement, sqnr_db
-from deploy.pipeline.images import Spread
+from deploy.pipeline.images import Spread, calibration_batches
 from deploy.pipeline.line import Line
 from quant.calibrate import calibrate
 from quant.calibrated import CalibratedGraph
 from quant.data.batches import batches
-from quant.data.sources import ImageSource
 from quant.encoding import Encoding, freeze, set_quantizing
 from quant.graph.nodes import constant_name, tensor_of
 from quant.graph.parameters import set_parameter
@@ -146,10 +145,6 @@ def _logits(model: torch.nn.Module, images: Sequence[Tensor]) -> NDArray[np.floa
     return found
 
 
-def _images(line: Line, source: ImageSource) -> list[Tensor]:
-    return [batch.images for batch in batches(source, line.loaded.preprocessing, _BATCH)]
-
-
 def main() -> int:
     """Calibrate, ablate, print."""
     rows = {row.name: row for row in ROWS}
@@ -160,17 +155,13 @@ def main() -> int:
     options = parser.parse_args()
     row = rows[options.row]
     line = Line(config_of(row, options.draw), Path("runs/bars/ablation"))
-    learned = torch.cat(_images(line, line.calibration))
-
-    def spread(count: int | None) -> tuple[Tensor, ...]:
-        number = len(learned) if count is None else min(count, len(learned))
-        return torch.split(learned[torch.arange(number) * len(learned) // number], _BATCH)
-
+    learned = calibration_batches(line.calibration, line.loaded.preprocessing, _BATCH)
+    shown = Spread(line.validation, options.images)
     console = Console(stderr=True)
     (recipe,) = line.recipes
     console.print(f"  {row.name} {options.draw}: calibrating without {' and '.join(TRAINING)}", style="dim")
-    calibrated = calibrate(line.graph, untrained(recipe), spread)
-    losses = ablate(calibrated, _images(line, Spread(line.validation, options.images)))
+    calibrated = calibrate(line.graph, untrained(recipe), learned)
+    losses = ablate(calibrated, [b.images for b in batches(shown, line.loaded.preprocessing, _BATCH)])
     trained = [m.name for m in recipe.methods if m.name in TRAINING]
     Console().print(table_of(losses, f"{row.title} before {' and '.join(trained) or 'anything else'}"))
     return 0
