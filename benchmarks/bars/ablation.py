@@ -35,6 +35,7 @@ from quant.encoding import Encoding, freeze, set_quantizing
 from quant.graph.nodes import constant_name, tensor_of
 from quant.graph.parameters import set_parameter
 from quant.placement import Site
+from quant.progress import Progress, silent
 from quant.recipe import Recipe
 
 __all__ = ["Loss", "ablate", "parts_of", "untrained"]
@@ -84,7 +85,7 @@ def parts_of(sites: Sequence[Site]) -> dict[str, list[Site]]:
 
 
 @torch.no_grad()
-def ablate(calibrated: CalibratedGraph, images: Sequence[Tensor]) -> list[Loss]:
+def ablate(calibrated: CalibratedGraph, images: Sequence[Tensor], progress: Progress = silent) -> list[Loss]:
     """Quantize each of :func:`parts_of` alone.
 
     A part's layers have the weights and biases that tuning gave them; all others have those of the float
@@ -93,16 +94,19 @@ def ablate(calibrated: CalibratedGraph, images: Sequence[Tensor]) -> list[Loss]:
     Args:
         calibrated: changed meanwhile, left quantizing as a whole.
         images: batches [B, C, H, W].
+        progress: told parts as they are done.
     """
     wanted = _logits(calibrated.reference, images)
     noise: dict[str, float] = {}
     losses = []
-    for part, sites in parts_of(calibrated.sites).items():
+    parts = parts_of(calibrated.sites)
+    for part, sites in parts.items():
         with_part = _quantized_alone(calibrated, sites, images)
         noise[part] = float(np.square(with_part - wanted, dtype=np.float64).sum())
         share = noise[part] / noise["everything"] if noise["everything"] else 0.0
         same = 100 * agreement(with_part.argmax(1), wanted.argmax(1))
         losses.append(Loss(part, len(sites), share, sqnr_db(wanted, with_part), same))
+        progress("quantizing parts alone", len(losses), len(parts))
     _quantized_alone(calibrated, calibrated.sites, images[:1])
     return losses
 
@@ -157,13 +161,18 @@ def main() -> int:
     line = Line(config_of(row, options.draw), Path("runs/bars/ablation"))
     learned = calibration_batches(line.calibration, line.loaded.preprocessing, _BATCH)
     shown = Spread(line.validation, options.images)
-    console = Console(stderr=True)
     (recipe,) = line.recipes
-    console.print(f"  {row.name} {options.draw}: calibrating without {' and '.join(TRAINING)}", style="dim")
-    calibrated = calibrate(line.graph, untrained(recipe), learned)
-    losses = ablate(calibrated, [b.images for b in batches(shown, line.loaded.preprocessing, _BATCH)])
+    with Console(stderr=True).status(row.name) as status:
+
+        def show(phase: str, done: int, total: int) -> None:
+            status.update(f"{row.name}: {phase}, {done} of {total or 'all'}")
+
+        calibrated = calibrate(line.graph, untrained(recipe), learned, show)
+        images = [batch.images for batch in batches(shown, line.loaded.preprocessing, _BATCH)]
+        losses = ablate(calibrated, images, show)
     trained = [m.name for m in recipe.methods if m.name in TRAINING]
-    Console().print(table_of(losses, f"{row.title} before {' and '.join(trained) or 'anything else'}"))
+    before = f", before {' and '.join(trained)}" if trained else ""
+    Console().print(table_of(losses, row.title + before))
     return 0
 
 
