@@ -155,7 +155,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bars.ablation", description=__doc__)
     parser.add_argument("--row", choices=sorted(rows), required=True)
     parser.add_argument("--draw", type=int, default=0)
-    parser.add_argument("--images", type=int, default=128, help="evenly spaced validation images")
+    parser.add_argument("--images", type=int, default=64, help="evenly spaced validation images")
     options = parser.parse_args()
     row = rows[options.row]
     line = Line(config_of(row, options.draw), Path("runs/bars/ablation"))
