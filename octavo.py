@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 PACKAGES = ("quant", "export", "deploy", "benchmarks")
-BAD_INPUT, INTERRUPTED = 2, 130
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -155,6 +155,46 @@ def profile(
 
     metrics = () if sensitivity is None else [name.strip() for name in sensitivity.split(",")]
     _say(f"{profile_run(run, recipe, target, images, metrics, _widths(bits))}")
+
+
+@app.command()
+def compare(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The run before: its folder or summary.json.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The run now.")],
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="What must not happen, such as 'top1 < -0.5' (points) or 'latency_p50 > +5%'. Repeatable.",
+        ),
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
+    json: Json = False,
+) -> None:
+    """Say what changed between two runs of a model; exit with 1 where a condition holds."""
+    from json import dumps
+
+    from benchmarks.compare import show
+    from benchmarks.compare.run import compare_runs
+    from benchmarks.files import write_text
+    from benchmarks.report.terminal import print_grid
+
+    found = compare_runs(base, new, fail_if or ())
+    if markdown is not None:
+        write_text(markdown, show.markdown(found))
+    if junit is not None:
+        write_text(junit, show.junit(found))
+    if json:
+        print(dumps(show.to_dict(found), indent=1))
+    else:
+        print_grid(show.grid_of(found), Console())
+        for remark in found.remarks:
+            _say(remark)
+        for check in found.checks:
+            _say(f"{'FAILED' if check.failed else 'passed'}  {check.variant}: {check.title}: {check.text}")
+    if found.failed:
+        raise typer.Exit(FAILED)
 
 
 @app.command()

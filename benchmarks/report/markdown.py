@@ -7,7 +7,7 @@ from benchmarks.report.comparison import comparison
 from benchmarks.report.verdict import verdicts
 from benchmarks.results import Summary
 
-__all__ = ["markdown_summary"]
+__all__ = ["markdown_grid", "markdown_summary"]
 
 
 def markdown_summary(summary: Summary) -> str:
@@ -19,13 +19,14 @@ def markdown_summary(summary: Summary) -> str:
     parts = [
         f"### {_escape(summary.model)}, {_escape(summary.recipe)}",
         said,
-        _table(comparison(summary)),
+        markdown_grid(comparison(summary)),
         f"{where}  \n{ticks} {summary.command} {ticks}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(grid: Grid) -> str:
+def markdown_grid(grid: Grid) -> str:
+    """A table of text."""
     lines = [
         _line(grid.head),
         _line((":--", *("--:" for _ in grid.head[1:]))),

@@ -9,7 +9,7 @@ from benchmarks.report.comparison import comparison
 from benchmarks.report.verdict import Tone, verdicts
 from benchmarks.results import Summary
 
-__all__ = ["print_summary"]
+__all__ = ["print_grid", "print_summary"]
 
 _STYLES = {Tone.WIN: "bold green", Tone.MIXED: "bold yellow", Tone.LOSS: "bold red", Tone.UNKNOWN: "dim"}
 
@@ -21,6 +21,11 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     console.print(_table(grid, f"{summary.model}, {summary.recipe}"))
     for verdict in verdicts(summary):
         console.print(Text(verdict.sentence, style=_STYLES[verdict.tone]))
+
+
+def print_grid(grid: Grid, console: Console) -> None:
+    """Print a table of text under its title."""
+    console.print(_table(grid, grid.title))
 
 
 def _table(grid: Grid, title: str) -> Table:

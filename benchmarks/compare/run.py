@@ -1,0 +1,54 @@
+"""``octavo compare``: read two runs, say what changed, and fail where it may not."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.compare.changes import Change, changes
+from benchmarks.compare.conditions import parse_condition
+from benchmarks.compare.show import Comparison
+from benchmarks.compare.verdicts import check_all, check_comparable
+from benchmarks.measure_run import SUMMARY
+from benchmarks.results import Summary, load_summary
+
+__all__ = ["compare_runs"]
+
+
+def compare_runs(base: Path, new: Path, conditions: Sequence[str] = ()) -> Comparison:
+    """Compare two runs.
+
+    Args:
+        base: the folder of the run before, or its summary.
+        new: the folder of the run now, or its summary.
+        conditions: what must not happen, see :mod:`benchmarks.compare.conditions`.
+
+    Raises:
+        BadInput: a summary cannot be read, the runs do not belong together, or a condition is none.
+    """
+    wanted = [parse_condition(text) for text in conditions]
+    a, b = (load_summary(path / SUMMARY if path.is_dir() else path) for path in (base, new))
+    check_comparable(a, b)
+    found = changes(a, b)
+    return Comparison(a, b, found, check_all(a, b, found, wanted), _remarks(a, b, found))
+
+
+def _remarks(base: Summary, new: Summary, found: Sequence[Change]) -> list[str]:
+    """Differences between the environments, and how the reference's latency changed."""
+    then, now = asdict(base.environment), asdict(new.environment)
+    packages = {**then.pop("packages"), **now["packages"]}
+    remarks = [
+        f"{name}: {base.environment.packages.get(name, 'none')} → "
+        f"{new.environment.packages.get(name, 'none')}"
+        for name in packages
+        if base.environment.packages.get(name) != new.environment.packages.get(name)
+    ]
+    remarks += [f"{name}: {then[name]} → {now[name]}" for name in then if then[name] != now[name]]
+    only = {v.name for v in new.others} - {v.name for v in base.others}
+    remarks += [f"only the new run has {name}" for name in sorted(only)]
+    for change in found:
+        if change.variant == base.reference and change.metric.name == "latency_p50" and change.relative:
+            remarks.append(
+                f"{base.reference} itself changed by {100 * change.relative:+.1f} % ({change.where}): taken "
+                "for the machine's speed, and out of the latencies of the others"
+            )
+    return remarks
