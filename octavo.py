@@ -198,6 +198,37 @@ def compare(
 
 
 @app.command()
+def choose(
+    run: Run,
+    max_drop: Annotated[float, typer.Option(min=0.0, help="Points of top-1 that may be lost.")] = 1.0,
+    max_size: Annotated[float | None, typer.Option(metavar="MIB", help="Of the model's file.")] = None,
+    max_memory: Annotated[float | None, typer.Option(metavar="MIB", help="Peak of a process.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Judge the speed at this batch size.")] = None,
+    threads: Annotated[int | None, typer.Option(help="And with this many threads.")] = None,
+    json: Json = False,
+) -> None:
+    """Per target, pick the fastest variant within a budget, and say why."""
+    from dataclasses import asdict
+    from json import dumps
+
+    from benchmarks.choose import Budget
+    from benchmarks.choose import choose as choose_variants
+    from benchmarks.measure_run import SUMMARY
+    from benchmarks.results import load_summary
+
+    found = choose_variants(
+        load_summary(run / SUMMARY), Budget(max_drop, max_size, max_memory), batch, threads
+    )
+    if json:
+        print(dumps([asdict(choice) for choice in found], indent=1))
+        return
+    for choice in found:
+        print(f"{choice.target}: {choice.text}")
+        for candidate in choice.candidates:
+            print(f"  {'*' if candidate.name == choice.name else ' '} {candidate.name}: {candidate.text}")
+
+
+@app.command()
 def report(run: Run) -> None:
     """Print a run's summary; leaves report.html and report.md."""
     from benchmarks.measure_run import report as write_report
