@@ -88,8 +88,8 @@ def parts_of(sites: Sequence[Site]) -> dict[str, list[Site]]:
 def ablate(calibrated: CalibratedGraph, images: Sequence[Tensor], progress: Progress = silent) -> list[Loss]:
     """Quantize each of :func:`parts_of` alone.
 
-    A part's layers have the weights and biases that tuning gave them; all others have those of the float
-    model.
+    A part's layers have the weights that tuning gave them. All other weights are those of the float model, and
+    so are all biases: what corrects the sum of all errors would be an error where there is but one.
 
     Args:
         calibrated: changed meanwhile, left quantizing as a whole.
@@ -129,19 +129,13 @@ def _quantized_alone(
     tuned = calibrated.changes.parameters
     values = tuned
     if len(sites) < len(calibrated.sites):
-        kept = {name for site in sites if site.is_weight for name in _parameters(site)}
+        kept = {constant_name(site.node.args[0]) for site in sites if site.is_weight}
         values = {n: value if n in kept else tensor_of(calibrated.reference, n) for n, value in tuned.items()}
     frozen = freeze(calibrated, Encoding())
     set_quantizing(calibrated, {site.name: frozen[site.name] for site in sites})
     for name, value in values.items():
         set_parameter(calibrated.graph, name, value.detach().clone())
     return _logits(calibrated.graph, images)
-
-
-def _parameters(site: Site) -> list[str]:
-    """The weight, and the biases of the layers that read it."""
-    nodes = [site.node.args[0], *(reader.args[2] for reader in site.node.users if len(reader.args) > 2)]
-    return [name for node in nodes if (name := constant_name(node)) is not None]
 
 
 def _logits(model: torch.nn.Module, images: Sequence[Tensor]) -> NDArray[np.float32]:
