@@ -88,8 +88,8 @@ def parts_of(sites: Sequence[Site]) -> dict[str, list[Site]]:
 def ablate(calibrated: CalibratedGraph, images: Sequence[Tensor], progress: Progress = silent) -> list[Loss]:
     """Quantize each of :func:`parts_of` alone.
 
-    A part's layers have the weights that tuning gave them. All other weights are those of the float model, and
-    so are all biases: what corrects the sum of all errors would be an error where there is but one.
+    A part's layers have the weights that tuning gave them. All other weights are those of the float model,
+    and so are all biases: what corrects the sum of all errors would be an error where there is but one.
 
     Args:
         calibrated: changed meanwhile, left quantizing as a whole.
