@@ -119,7 +119,7 @@ def _judge(variant: Variant, base: Variant, budget: Budget, where: tuple[int, in
     if latency is None or latency.speedup is None or own is None or reference is None:
         return Candidate(variant.name, False, variant.note or "not measured")
     drop = 100.0 * (reference.top1 - own.top1)
-    said = [_speed(latency), _lost(drop, own, reference)]
+    said = [_speed(latency), _lost(own, reference)]
     out = [] if drop <= budget.drop else [f"more than {budget.drop:g} points of top-1 are lost"]
     if budget.size_mib is not None and variant.size_bytes > budget.size_mib * _MIB:
         out.append(f"its file has {decimals(variant.size_bytes / _MIB)} of {budget.size_mib:g} MiB")
@@ -139,9 +139,9 @@ def _speed(latency: Latency) -> str:
     return f"{decimals(latency.median_ms)} ms, {times(s.value)} float's speed ({s.low:.2f} to {s.high:.2f})"
 
 
-def _lost(drop: float, own: Accuracy, reference: Accuracy) -> str:
-    images = reference.correct - own.correct
-    return f"top-1 {-drop:+.2f} points ({-images:+d} of {own.n} images)"
+def _lost(own: Accuracy, reference: Accuracy) -> str:
+    points, images = 100.0 * (own.top1 - reference.top1), own.correct - reference.correct
+    return f"top-1 {points:+.2f} points ({images:+d} of {own.n} images)"
 
 
 def _best(fit: Sequence[Variant], where: tuple[int, int]) -> Variant:
