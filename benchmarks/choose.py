@@ -1,9 +1,9 @@
 """Which variant to deploy: per target the fastest one within a budget, from measurements on that target.
 
-A variant is worth deploying where it is faster than the float model beyond chance. Among those, one that is
-not slower than the fastest beyond chance counts as equally fast; of these the one that answers most like the
-float model is taken. Variants of one run took turns call by call, so their ratios are known better than their
-times.
+A variant is worth deploying where it is faster than the float model beyond chance, or where the float model
+itself is over the budget. Among those, one that is not slower than the fastest beyond chance counts as equally
+fast; of these the one that answers most like the float model is taken. Variants of one run took turns call by
+call, so their ratios are known better than their times.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ class Choice:
     Attributes:
         target: the runtime.
         name: of the variant; the float model's where nothing is worth deploying; None where nothing was
-            measured.
+            measured, or nothing keeps the budget.
         text: why, in one sentence.
         candidates: everything that was looked at.
     """
@@ -106,6 +106,9 @@ def _choose(summary: Summary, target: str, budget: Budget, where: tuple[int, int
     candidates = tuple(judged)
     if not any(entry(variant, where) for variant in variants):
         return Choice(target, None, "nothing was measured on this target", candidates)
+    if not fit and (over := _over(base, budget)):
+        text = f"no variant keeps the budget, and neither does {label(base.name)}: {'; '.join(over)}"
+        return Choice(target, None, text, candidates)
     if not fit:
         text = f"no variant is faster than {label(base.name)} within the budget: deploy {label(base.name)}"
         return Choice(target, base.name, text, candidates)
@@ -121,16 +124,23 @@ def _judge(variant: Variant, base: Variant, budget: Budget, where: tuple[int, in
     drop = 100.0 * (reference.top1 - own.top1)
     said = [_speed(latency), _lost(own, reference)]
     out = [] if drop <= budget.drop else [f"more than {budget.drop:g} points of top-1 are lost"]
+    out += _over(variant, budget)
+    if latency.speedup.low <= 1.0 and not _over(base, budget):
+        out.append("not faster than float beyond chance")
+    return Candidate(variant.name, not out, ", ".join(said) + (f": out, {'; '.join(out)}" if out else ""))
+
+
+def _over(variant: Variant, budget: Budget) -> list[str]:
+    """Which limits of size and memory a variant breaks."""
+    out = []
     if budget.size_mib is not None and variant.size_bytes > budget.size_mib * _MIB:
         out.append(f"its file has {decimals(variant.size_bytes / _MIB)} of {budget.size_mib:g} MiB")
     if budget.memory_mib is not None:
         peak = variant.memory.peak_mib if variant.memory else None
         if peak is None or peak > budget.memory_mib:
-            found = "unknown memory" if peak is None else f"{decimals(peak)}"
+            found = "unknown memory" if peak is None else decimals(peak)
             out.append(f"it takes {found} of {budget.memory_mib:g} MiB")
-    if latency.speedup.low <= 1.0:
-        out.append("not faster than float beyond chance")
-    return Candidate(variant.name, not out, ", ".join(said) + (f": out, {'; '.join(out)}" if out else ""))
+    return out
 
 
 def _speed(latency: Latency) -> str:

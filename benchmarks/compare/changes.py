@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.compare.metrics import METRICS, Metric, timed
+from benchmarks.compare.metrics import METRICS, Metric
 from benchmarks.latency import Latency
+from benchmarks.report.comparison import configurations, entry, where
 from benchmarks.results import Summary, Variant
 from benchmarks.statistics import Interval
 
@@ -56,7 +57,7 @@ class Change:
             return None
         if self.interval is not None and self.relative is not None:
             return self.base * self.relative
-        return self.new - self.base
+        return 0.0 if self.new == self.base else self.new - self.base  # equal ones may be infinite
 
 
 def changes(base: Summary, new: Summary, seed: int = 0) -> list[Change]:
@@ -70,10 +71,15 @@ def changes(base: Summary, new: Summary, seed: int = 0) -> list[Change]:
     pairs = [(base.base, new.base)]
     others = {variant.name: variant for variant in new.others}
     pairs += [(variant, others[variant.name]) for variant in base.others if variant.name in others]
+    places = dict.fromkeys((*configurations(base), *configurations(new)))
     found: list[Change] = []
     for then, now in pairs:
         found += _plain(then, now)
-        found += _latencies(then, now, base.base, new.base, seed)
+        for place in places:
+            own = entry(then, place), entry(now, place)
+            # The reference is not corrected by itself.
+            beside = None if then is base.base else (entry(base.base, place), entry(new.base, place))
+            found += _latencies(then.name, where(place), own, beside, seed)
     return found
 
 
@@ -84,27 +90,34 @@ def _plain(then: Variant, now: Variant) -> Iterator[Change]:
         before, after = metric.read(then), metric.read(now)
         if before is None and after is None:
             continue
-        relative = None if before is None or after is None or not before else after / before - 1.0
+        relative = None if before is None or after is None or not before else _over(after, before)
         yield Change(then.name, metric, "", before, after, relative)
 
 
-def _latencies(then: Variant, now: Variant, base: Variant, new: Variant, seed: int) -> Iterator[Change]:
-    before, after = timed(then), timed(now)
-    references = timed(base), timed(new)
-    for where in dict.fromkeys((*before, *after)):
-        a, b = before.get(where), after.get(where)
-        title = f"batch {where[0]}, {where[1]} thread{'s' * (where[1] > 1)}"
-        for metric in METRICS.values():
-            q = metric.quantile
-            if q is None:
-                continue
-            values = [None if e is None else float(np.quantile(e.samples_ms, q)) for e in (a, b)]
-            relative, interval = None, None
-            if a is not None and b is not None:
-                # The reference is not corrected by itself.
-                pair = [r[where] if then.name != base.name else None for r in references]
-                relative, interval = _relative(_Times(a, pair[0]), _Times(b, pair[1]), q, seed)
-            yield Change(then.name, metric, title, values[0], values[1], relative, interval)
+def _over(after: float, before: float) -> float:
+    return 0.0 if after == before else after / before - 1.0  # equal ones may be infinite
+
+
+def _latencies(
+    name: str,
+    place: str,
+    own: tuple[Latency | None, Latency | None],
+    beside: tuple[Latency | None, Latency | None] | None,
+    seed: int,
+) -> Iterator[Change]:
+    then, now = own
+    if then is None and now is None:
+        return
+    references = (None, None) if beside is None or None in beside else beside
+    for metric in METRICS.values():
+        q = metric.quantile
+        if q is None:
+            continue
+        before, after = (None if e is None else float(np.quantile(e.samples_ms, q)) for e in own)
+        relative, interval = None, None
+        if then is not None and now is not None:
+            relative, interval = _relative(_Times(then, references[0]), _Times(now, references[1]), q, seed)
+        yield Change(name, metric, place, before, after, relative, interval)
 
 
 class _Times:

@@ -58,7 +58,7 @@ def parse_condition(text: str) -> Condition:
     name, sign, number, percent = found.groups()
     if name not in METRICS:
         near = get_close_matches(name, METRICS, 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = f"; did you mean '{near[0]}'?" if near else "."
         raise BadInput(f"'{text}': no figure is called '{name}'{hint} Known: {', '.join(METRICS)}")
     metric = METRICS[name]
     if percent and not metric.relative:

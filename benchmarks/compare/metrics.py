@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.latency import Latency
 from benchmarks.report.audit import audit_view
 from benchmarks.results import Variant
 
-__all__ = ["METRICS", "Metric", "Read", "timed"]
+__all__ = ["METRICS", "Metric", "Read"]
 
 Read = Callable[[Variant], float | None]
 """The figure of a variant in the metric's unit, None where it was not measured."""
@@ -77,8 +76,3 @@ METRICS: dict[str, Metric] = {
         Metric("integer_share", "MACs in integers", "points", _integer_share),
     )
 }
-
-
-def timed(variant: Variant) -> dict[tuple[int, int], Latency]:
-    """The latencies of a variant by (batch, threads)."""
-    return {(entry.batch, entry.threads): entry for entry in variant.latency or ()}

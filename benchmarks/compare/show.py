@@ -1,5 +1,6 @@
 """A comparison for people, for a pull request and for a CI system."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -86,16 +87,18 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
                 "figure": change.metric.name,
                 "unit": change.metric.unit,
                 "where": change.where,
-                "base": change.base,
-                "new": change.new,
-                "absolute": change.absolute,
-                "relative": change.relative,
+                **{key: _finite(getattr(change, key)) for key in ("base", "new", "absolute", "relative")},
                 "interval": None if change.interval is None else asdict(change.interval),
             }
             for change in comparison.changes
         ],
         "remarks": list(comparison.remarks),
     }
+
+
+def _finite(value: float | None) -> float | str | None:
+    """JSON has no infinity; summaries write it as text, too."""
+    return value if value is None or math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _row(change: Change) -> tuple[str, ...]:

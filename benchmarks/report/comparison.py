@@ -8,7 +8,7 @@ from benchmarks.report.audit import audit_view
 from benchmarks.report.cells import DASH, Grid, decimals, label, optional, percent, size, times
 from benchmarks.results import Summary, Variant
 
-__all__ = ["comparison", "configurations", "entry", "ordered"]
+__all__ = ["comparison", "configurations", "entry", "ordered", "where"]
 
 Row = tuple[str, ...]
 
@@ -19,7 +19,7 @@ def comparison(summary: Summary) -> Grid:
     notes: Row = ("Note", *(v.note or DASH for v in variants))
     groups: list[tuple[str, list[Row]]] = [
         ("Accuracy", _accuracy_rows(variants)),
-        *((f"Speed, {_where(c)}", _latency_rows(variants, c)) for c in configurations(summary)),
+        *((f"Speed, {where(c)}", _latency_rows(variants, c)) for c in configurations(summary)),
         ("Cost", [*_cost_rows(variants), notes]),
     ]
     rows: list[Row] = []
@@ -81,7 +81,8 @@ def _speed(latency: Latency) -> str:
     return optional(lambda s: f"{times(s.value)} ({s.low:.2f} to {s.high:.2f})", latency.speedup)
 
 
-def _where(configuration: tuple[int, int]) -> str:
+def where(configuration: tuple[int, int]) -> str:
+    """A (batch, threads) pair in words."""
     batch, threads = configuration
     return f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
 

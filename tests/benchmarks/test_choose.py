@@ -71,9 +71,17 @@ def test_float_where_nothing_is_faster(run: Document) -> None:
 
 
 def test_size_and_memory_count(run: Document) -> None:
-    assert chosen(run, drop=3.0, memory_mib=90.0).name == "fp32"
     assert chosen(run, drop=3.0, size_mib=1.5).name == "quick"
-    assert chosen(run, drop=1.0, size_mib=1.5).name == "fp32"
+    run["variants"][1]["size_bytes"] = run["variants"][0]["size_bytes"] + 1
+    assert chosen(run, drop=1.0, size_mib=23.0).name == "fp32"
+
+
+def test_float_is_not_the_answer_where_it_is_over_the_budget_itself(run: Document) -> None:
+    choice = chosen(run, drop=3.0, memory_mib=90.0)
+    assert choice.name is None
+    assert "neither does FP32" in choice.text
+    variant(run, "slow", 20.0, 254, 3, size_bytes=2**19)
+    assert chosen(run, drop=3.0, size_mib=0.75).name == "slow"
 
 
 def test_a_target_that_was_not_measured(run: Document) -> None:

@@ -86,6 +86,25 @@ def test_a_layer_that_fell_out_of_integers_is_found(summary_dict: Document) -> N
     assert failed(summary_dict, new, "integer_share < -1") == ["integer_share < -1"]
 
 
+def test_equal_infinities_are_no_change_and_the_json_stays_json(
+    tmp_path: Path, summary_dict: Document
+) -> None:
+    summary_dict["variants"][1]["accuracy"]["sqnr_db"] = "Infinity"
+    assert failed(summary_dict, copy.deepcopy(summary_dict), "sqnr < 0", "sqnr > 0") == []
+    files = [str(file) for file in written(tmp_path, summary_dict, summary_dict)]
+    out = CliRunner().invoke(octavo.app, ["compare", *files, "--json"]).stdout
+    (change,) = [c for c in json.loads(out, parse_constant=pytest.fail)["changes"] if c["figure"] == "sqnr"]
+    assert (change["base"], change["absolute"]) == ("Infinity", 0.0)
+
+
+def test_a_latency_without_the_float_models_beside_it_is_compared_as_it_is(summary_dict: Document) -> None:
+    new = copy.deepcopy(summary_dict)
+    new["variants"][0]["latency"] = None
+    a, b = Summary.model_validate(summary_dict), Summary.model_validate(new)
+    (change, *_) = [c for c in changes(a, b) if c.variant == "int8-ort-x86" and c.interval is not None]
+    assert change.relative == 0.0
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
