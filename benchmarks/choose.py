@@ -1,9 +1,9 @@
 """Which variant to deploy: per target the fastest one within a budget, from measurements on that target.
 
 A variant is worth deploying where it is faster than the float model beyond chance, or where the float model
-itself is over the budget. Among those, one that is not slower than the fastest beyond chance counts as equally
-fast; of these the one that answers most like the float model is taken. Variants of one run took turns call by
-call, so their ratios are known better than their times.
+itself is over the budget. Among those, one that is not slower than the fastest beyond chance counts as
+equally fast; of these the one that answers most like the float model is taken. Variants of one run took turns
+call by call, so their ratios are known better than their times.
 """
 
 from collections.abc import Sequence
