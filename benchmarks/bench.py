@@ -1,27 +1,28 @@
-"""Measure a list of variants: accuracy one by one, latency against each other, memory in fresh processes."""
+"""Measure a list of variants: accuracy one by one; latency and memory in fresh processes that take turns."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
-from onnx.external_data_helper import uses_external_data
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.accuracy import Accuracy, LabelledBatch, collect, score
-from benchmarks.latency import Latency, LatencySettings, summarize, take_turns
-from benchmarks.memory import measure_memory
+from benchmarks.harness.backends import open_model
+from benchmarks.harness.process import Footprint, Process, Subject
+from benchmarks.harness.turns import Times, take_turns
+from benchmarks.latency import Latency, LatencySettings, Noise, noise_of, summarize
+from benchmarks.memory import Memory, memory_of
 from benchmarks.metrics import Floats
-from benchmarks.results import Variant
-from deploy.onnxruntime.build import SessionSettings
-from deploy.onnxruntime.run import OrtRunner
 from quant.errors import BadInput
 
-__all__ = ["BenchSettings", "Candidate", "bench_accuracy", "bench_latency", "bench_variants", "file_size"]
+__all__ = ["BenchSettings", "Candidate", "Speed", "bench_accuracy", "bench_speed"]
 
 Batches = Callable[[], Iterable[LabelledBatch]]
 
@@ -30,9 +31,10 @@ class BenchSettings(BaseModel):
     """What is measured and how.
 
     Attributes:
-        latency: turns, batch sizes and threads.
-        memory_batch: images per call while memory is measured, with the first thread count of ``latency``.
-        memory_repeats: fresh processes per variant.
+        latency: processes, turns, batch sizes and threads. Memory is that of the same processes, at the first
+            batch size and thread count.
+        cpus: the processors that may be used, one per thread from the end of the list; those of this process
+            when left out.
         input_name: the model input that takes the images.
         output_name: the output that holds the logits; ``None`` for the only one.
     """
@@ -40,30 +42,44 @@ class BenchSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     latency: LatencySettings = LatencySettings()
-    memory_batch: PositiveInt = 1
-    memory_repeats: PositiveInt = 3
+    cpus: tuple[int, ...] | None = None
     input_name: str = "input"
     output_name: str | None = None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model file to measure.
+    """A model to measure.
 
     Attributes:
         name: unique name, e.g. ``int8-ort-x86``.
-        target: what it was made for.
-        path: the ONNX file.
-        session: how its session is built; the thread count is set by each measurement.
+        path: what the backend opens, e.g. an ONNX file.
+        backend: key of :data:`benchmarks.harness.backends.BACKENDS`.
+        options: the backend's own.
     """
 
     name: str
-    target: str
     path: Path
-    session: SessionSettings
+    backend: str = "onnxruntime"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def bench_variants(
+@dataclass(frozen=True)
+class Speed:
+    """What was measured of all candidates side by side.
+
+    Attributes:
+        latency: by candidate, one for each thread count and batch size.
+        memory: by candidate.
+        noise: of the reference against itself, for each thread count and batch size.
+    """
+
+    latency: Mapping[str, tuple[Latency, ...]]
+    memory: Mapping[str, Memory]
+    noise: tuple[Noise, ...]
+
+
+def bench_accuracy(
     candidates: Sequence[Candidate],
     batches: Batches,
     settings: BenchSettings,
@@ -71,8 +87,8 @@ def bench_variants(
     reference: str = "fp32",
     total: int | None = None,
     console: Console | None = None,
-) -> tuple[Variant, ...]:
-    """Measure everything, in the order of ``candidates``.
+) -> dict[str, Accuracy]:
+    """Accuracy of each candidate, one loaded at a time.
 
     Args:
         candidates: the models, the reference among them.
@@ -85,51 +101,11 @@ def bench_variants(
     Raises:
         BadInput: names clash, the reference is missing, or a model or the images cannot be used.
     """
-    accuracy = bench_accuracy(
-        candidates, batches, settings, reference=reference, total=total, console=console
-    )
-    images = np.asarray(next(iter(batches())).images, dtype=np.float32)
-    latency = bench_latency(candidates, images, settings, reference=reference, console=console)
-    base = file_size(_named(candidates, reference).path)
-    return tuple(
-        Variant(
-            name=c.name,
-            target=c.target,
-            file=c.path.name,
-            size_bytes=(size := file_size(c.path)),
-            size_ratio=base / size,
-            accuracy=accuracy[c.name],
-            latency=latency[c.name],
-            memory=measure_memory(
-                c.path,
-                replace(c.session, intra_op_threads=settings.latency.threads[0]),
-                batch=settings.memory_batch,
-                repeats=settings.memory_repeats,
-            ),
-        )
-        for c in candidates
-    )
-
-
-def bench_accuracy(
-    candidates: Sequence[Candidate],
-    batches: Batches,
-    settings: BenchSettings,
-    *,
-    reference: str = "fp32",
-    total: int | None = None,
-    console: Console | None = None,
-) -> dict[str, Accuracy]:
-    """Accuracy of each candidate, one loaded at a time; arguments as in `bench_variants`.
-
-    Raises:
-        BadInput: names clash, the reference is missing, or a model or the images cannot be used.
-    """
     threads = max(settings.latency.threads)
     first = _named(candidates, reference)
     answers = {}
     for candidate in (first, *(c for c in candidates if c.name != reference)):
-        with OrtRunner(candidate.path, replace(candidate.session, intra_op_threads=threads)) as runner:
+        with open_model(candidate.backend, candidate.path, threads, candidate.options)() as runner:
             answers[candidate.name] = collect(
                 runner,
                 batches(),
@@ -143,17 +119,15 @@ def bench_accuracy(
     return {c.name: score(answers[c.name], None if c.name == reference else truth) for c in candidates}
 
 
-def bench_latency(
+def bench_speed(
     candidates: Sequence[Candidate],
     images: Floats,
     settings: BenchSettings,
     *,
     reference: str = "fp32",
     console: Console | None = None,
-) -> dict[str, tuple[Latency, ...]]:
-    """Latency of all candidates taking turns, for every thread count and batch size.
-
-    All candidates are loaded at once, anew for each thread count.
+) -> Speed:
+    """Latency and memory of all candidates, each in processes of its own that live side by side.
 
     Args:
         candidates: the models, the reference among them.
@@ -164,41 +138,83 @@ def bench_latency(
 
     Raises:
         BadInput: names clash, the reference is missing, or a model cannot be loaded or fed.
+        Unsupported: a model cannot be run.
     """
-    _named(candidates, reference)
+    subjects = [
+        Subject(c.name, c.backend, c.path, c.options, input_name=settings.input_name) for c in candidates
+    ]
+    twin = replace(_subject(subjects, reference, candidates), name=f"{reference} again")
     how = settings.latency
-    found: dict[str, list[Latency]] = {c.name: [] for c in candidates}
-    for threads in how.threads:
-        with ExitStack() as stack:
-            runners = {
-                c.name: stack.enter_context(OrtRunner(c.path, replace(c.session, intra_op_threads=threads)))
-                for c in candidates
-            }
+    latency: dict[str, list[Latency]] = {c.name: [] for c in candidates}
+    noise: list[Noise] = []
+    footprints: dict[str, list[Footprint]] = {}
+    with tempfile.TemporaryDirectory(prefix="octavo-") as folder:
+        file = Path(folder) / "images.npy"
+        np.save(file, images)
+        for threads in how.threads:
+            cpus = _cpus(settings.cpus, threads)
+            measured = _Measured(how)
+            with _progress(f"latency, {threads} thread{'s' * (threads > 1)}", how, console) as advance:
+                for _ in range(how.processes):
+                    measured.processes([*subjects, twin], threads, cpus, file, advance)
+            footprints = footprints or measured.footprints
             for batch in how.batch_sizes:
-                feeds = {settings.input_name: np.resize(images, (batch, *images.shape[1:]))}
-                with _rounds(f"latency, batch {batch}, threads {threads}", how, console) as advance:
-                    times = take_turns(runners, feeds, warmup=how.warmup, calls=how.calls, on_round=advance)
-                figures = summarize(times, reference, batch=batch, threads=threads, seed=how.seed)
-                for name, latency in figures.items():
-                    found[name].append(latency)
-    return {name: tuple(entries) for name, entries in found.items()}
+                times, load = measured.times[batch], measured.load_ms
+                figures = summarize(times, load, reference, batch=batch, threads=threads, cpus=cpus)
+                noise.append(noise_of(figures[reference], figures.pop(twin.name)))
+                for name, entry in figures.items():
+                    latency[name].append(entry)
+    memory = {
+        c.name: memory_of(footprints[c.name], batch=how.batch_sizes[0], threads=how.threads[0])
+        for c in candidates
+    }
+    return Speed({name: tuple(entries) for name, entries in latency.items()}, memory, tuple(noise))
 
 
-def file_size(path: Path) -> int:
-    """Bytes of an ONNX file and of the external weight files it names.
+class _Measured:
+    """What the processes of one thread count gave."""
 
-    Raises:
-        BadInput: a file is missing or is not an ONNX model.
-    """
-    try:
-        model = onnx.load(path, load_external_data=False)
-        tensors = [t for t in model.graph.initializer if uses_external_data(t)]
-        outside: set[str] = {e.value for t in tensors for e in t.external_data if e.key == "location"}
-        return path.stat().st_size + sum((path.parent / name).stat().st_size for name in outside)
-    except OSError as error:
-        raise BadInput(f"{error.filename or path}: cannot be read: {error.strerror}") from error
-    except Exception as error:  # protobuf's own error type is not public
-        raise BadInput(f"{path}: not an ONNX model: {error}") from error
+    def __init__(self, how: LatencySettings) -> None:
+        self._how = how
+        self.times: dict[int, dict[str, list[Times]]] = {batch: {} for batch in how.batch_sizes}
+        self.load_ms: dict[str, list[float]] = {}
+        self.footprints: dict[str, list[Footprint]] = {}
+
+    def processes(
+        self,
+        subjects: Sequence[Subject],
+        threads: int,
+        cpus: tuple[int, ...] | None,
+        images: Path,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Start one process for each model, and let them take turns at every batch size."""
+        how = self._how
+        with ExitStack() as stack:
+            running = {s.name: stack.enter_context(Process(s, threads, cpus)) for s in subjects}
+            for name, process in running.items():
+                self.load_ms.setdefault(name, []).append(process.load_ms)
+            for batch in how.batch_sizes:
+                for process in running.values():
+                    process.feed(images, batch)
+                times = take_turns(
+                    running, warmup=how.warmup, calls=how.calls, turn=how.turn, on_round=advance
+                )
+                for name, own in times.items():
+                    self.times[batch].setdefault(name, []).append(own)
+                    footprint = running[name].footprint
+                    if batch == how.batch_sizes[0] and footprint is not None:
+                        self.footprints.setdefault(name, []).append(footprint)
+
+
+def _cpus(allowed: tuple[int, ...] | None, threads: int) -> tuple[int, ...] | None:
+    """One processor a thread, the last ones; None where there are fewer."""
+    usable = sorted(os.sched_getaffinity(0)) if allowed is None else list(allowed)
+    return tuple(usable[-threads:]) if len(usable) >= threads else None
+
+
+def _subject(subjects: Sequence[Subject], name: str, candidates: Sequence[Candidate]) -> Subject:
+    return subjects[candidates.index(_named(candidates, name))]
 
 
 def _named(candidates: Sequence[Candidate], name: str) -> Candidate:
@@ -211,11 +227,11 @@ def _named(candidates: Sequence[Candidate], name: str) -> Candidate:
 
 
 @contextmanager
-def _rounds(title: str, how: LatencySettings, console: Console | None) -> Iterator[Callable[[], None]]:
+def _progress(title: str, how: LatencySettings, console: Console | None) -> Iterator[Callable[[int], None]]:
     # No refresh thread: it would take CPU time from the calls. The bar is drawn between rounds.
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     where = console or Console(stderr=True)
     hidden = not where.is_terminal
     with Progress(*columns, console=where, transient=True, auto_refresh=False, disable=hidden) as progress:
-        task = progress.add_task(title, total=1 + how.warmup + how.calls)
-        yield lambda: progress.update(task, advance=1, refresh=True)
+        task = progress.add_task(title, total=how.processes * len(how.batch_sizes) * how.calls)
+        yield lambda calls: progress.update(task, advance=calls, refresh=True)

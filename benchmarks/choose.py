@@ -2,19 +2,20 @@
 
 A variant is worth deploying where it is faster than the float model beyond chance, or where the float model
 itself is over the budget. Among those, one that is not slower than the fastest beyond chance counts as
-equally fast; of these the one that answers most like the float model is taken. Variants of one run took turns
-call by call, so their ratios are known better than their times.
+equally fast; of these the one that answers most like the float model is taken. Variants of one run took
+turns, so their ratios are known better than their times. How far the float model was from itself, loaded
+twice, counts as chance, too: on a machine too noisy to tell, nothing is faster.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.accuracy import Accuracy
-from benchmarks.latency import Latency
+from benchmarks.latency import NOISE_LIMIT, Latency
 from benchmarks.report.cells import decimals, label, times
 from benchmarks.report.comparison import configurations, entry
 from benchmarks.results import Summary, Variant
-from benchmarks.statistics import ratio_of_medians
+from benchmarks.statistics import ratio_over_processes
 from quant.errors import BadInput
 
 __all__ = ["Budget", "Candidate", "Choice", "choose"]
@@ -101,7 +102,8 @@ def choose(
 def _choose(summary: Summary, target: str, budget: Budget, where: tuple[int, int]) -> Choice:
     base = summary.base
     variants = [variant for variant in summary.others if variant.target == target]
-    judged = [_judge(variant, base, budget, where) for variant in variants]
+    chance = _chance(summary, where)
+    judged = [_judge(variant, base, budget, where, chance) for variant in variants]
     fit = [variant for variant, found in zip(variants, judged, strict=True) if found.fit]
     candidates = tuple(judged)
     if not any(entry(variant, where) for variant in variants):
@@ -117,7 +119,15 @@ def _choose(summary: Summary, target: str, budget: Budget, where: tuple[int, int
     return Choice(target, best.name, text, candidates)
 
 
-def _judge(variant: Variant, base: Variant, budget: Budget, where: tuple[int, int]) -> Candidate:
+def _chance(summary: Summary, where: tuple[int, int]) -> float:
+    """The speed-up over float that float itself, loaded twice, does not rule out."""
+    noise = summary.noise_at(*where)
+    return 1.0 if noise is None else max(1.0, noise.ratio.high, 1 / noise.ratio.low)
+
+
+def _judge(
+    variant: Variant, base: Variant, budget: Budget, where: tuple[int, int], chance: float
+) -> Candidate:
     latency, own, reference = entry(variant, where), variant.accuracy, base.accuracy
     if latency is None or latency.speedup is None or own is None or reference is None:
         return Candidate(variant.name, False, variant.note or "not measured")
@@ -125,8 +135,9 @@ def _judge(variant: Variant, base: Variant, budget: Budget, where: tuple[int, in
     said = [_speed(latency), _lost(own, reference)]
     out = [] if drop <= budget.drop else [f"more than {budget.drop:g} points of top-1 are lost"]
     out += _over(variant, budget)
-    if latency.speedup.low <= 1.0 and not _over(base, budget):
-        out.append("not faster than float beyond chance")
+    if latency.speedup.low <= chance and not _over(base, budget):
+        beyond = f" (float differs from itself by up to {chance:.2f}×)" if chance > 1 + NOISE_LIMIT else ""
+        out.append(f"not faster than float beyond chance{beyond}")
     return Candidate(variant.name, not out, ", ".join(said) + (f": out, {'; '.join(out)}" if out else ""))
 
 
@@ -161,8 +172,8 @@ def _best(fit: Sequence[Variant], where: tuple[int, int]) -> Variant:
         return found
 
     fastest = min(fit, key=lambda variant: latency(variant).median_ms)
-    best = latency(fastest).samples_ms
-    equal = [v for v in fit if v is fastest or ratio_of_medians(latency(v).samples_ms, best).low <= 1.0]
+    best = latency(fastest).by_process
+    equal = [v for v in fit if v is fastest or ratio_over_processes(latency(v).by_process, best).low <= 1.0]
     return max(equal, key=lambda v: (_same(v), -latency(v).median_ms))
 
 

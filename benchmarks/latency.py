@@ -1,51 +1,43 @@
-"""Time several models against each other in one process, taking turns call by call.
+"""What is measured of latency, and the figures that its samples become."""
 
-A shared machine changes speed within seconds. Timing one model after the other turns such a change into
-a difference between models; taking turns lets it hit all of them, so that ratios hold where absolute
-times do not.
-"""
-
-import gc
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from benchmarks.statistics import Ratio, percentiles, ratio_of_medians
-from deploy.runner import Array, Runner
+from benchmarks.harness.turns import Times
+from benchmarks.statistics import Ratio, percentiles, ratio_over_processes
 from quant.errors import BadInput
 
-__all__ = ["Latency", "LatencySettings", "Times", "summarize", "take_turns"]
+__all__ = ["NOISE_LIMIT", "Latency", "LatencySettings", "Noise", "noise_of", "summarize"]
+
+NOISE_LIMIT = 0.05
+"""How far the float model may be from itself, loaded twice, before a table says that it cannot tell."""
 
 
 class LatencySettings(BaseModel):
     """How latency is measured.
 
     Attributes:
-        warmup: calls per variant that are kept apart, after the very first one.
-        calls: steady calls per variant, the ones every figure is made of.
+        processes: fresh processes per variant; intervals are made of the differences between them.
+        warmup: calls per process that are kept apart, after the very first one.
+        calls: steady calls per process, the ones every figure is made of.
+        turn: steady calls in a row before the next variant has its turn.
         batch_sizes: images per call, each measured on its own.
         threads: intra-op threads, each measured on its own.
-        seed: seed of the bootstrap.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    processes: int = Field(default=5, ge=2)
     warmup: PositiveInt = 5
-    calls: PositiveInt = 100
+    calls: PositiveInt = 40
+    turn: PositiveInt = 5
     batch_sizes: tuple[PositiveInt, ...] = (1,)
     threads: tuple[PositiveInt, ...] = (1,)
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Times:
-    """Every call of one variant, in the order it was made, in ms."""
-
-    first: float
-    warmup: tuple[float, ...]
-    steady: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -55,19 +47,27 @@ class Latency:
     Attributes:
         batch: images per call.
         threads: intra-op threads.
-        first_ms: the first call at this batch size, with the runtime's lazy set-up.
-        warmup_ms: the calls after it that are not counted.
-        samples_ms: every steady call, in order; the i-th was made beside the i-th of the other variants.
+        processes: fresh processes that ran it.
+        cpus: the processors they were bound to; ``None`` where they were not.
+        load_ms: opening the model, the median of the processes.
+        first_ms: the first call at this batch size, with the runtime's lazy set-up, the median of the
+            processes.
+        warmup_ms: the calls after it that are not counted, process after process.
+        samples_ms: every steady call, process after process, equally many of each; the processes of all
+            variants lived side by side and took turns.
         median_ms: median of the steady calls.
         p90_ms: their 90th percentile.
         p99_ms: their 99th percentile.
         images_per_s: batch / median.
-        speedup: median of the reference / median of this variant, above 1 when this one is faster;
-            ``None`` for the reference.
+        speedup: time of the reference / time of this variant, above 1 when this one is faster; ``None`` for
+            the reference. See `benchmarks.statistics.ratio_over_processes`.
     """
 
     batch: int
     threads: int
+    processes: int
+    cpus: tuple[int, ...] | None
+    load_ms: float
     first_ms: float
     warmup_ms: tuple[float, ...]
     samples_ms: tuple[float, ...]
@@ -77,80 +77,81 @@ class Latency:
     images_per_s: float
     speedup: Ratio | None = None
 
+    @property
+    def by_process(self) -> NDArray[np.float64]:
+        """The steady calls in ms [processes, calls]."""
+        return np.asarray(self.samples_ms, dtype=np.float64).reshape(self.processes, -1)
 
-def take_turns(
-    runners: Mapping[str, Runner],
-    feeds: Mapping[str, Array],
-    *,
-    warmup: int,
-    calls: int,
-    on_round: Callable[[], None] = lambda: None,
-) -> dict[str, Times]:
-    """Call the variants in turn and keep every time.
 
-    One round calls each variant once. The variant that starts changes from round to round, so that none
-    always runs on the caches another has just filled. Python's garbage collector is off meanwhile.
+@dataclass(frozen=True)
+class Noise:
+    """How far the reference is from itself: the same file in a second set of processes that took turns, too.
 
-    Args:
-        runners: variant name to opened model.
-        feeds: input name to array, the same for all.
-        warmup: rounds kept apart after the first.
-        calls: steady rounds.
-        on_round: called after each round, outside the timed part.
-
-    Raises:
-        BadInput: there are no runners, ``warmup`` is negative or ``calls`` is not positive.
+    Attributes:
+        batch: images per call.
+        threads: intra-op threads.
+        ratio: time of the one set / time of the other; 1 but for noise.
     """
-    if not runners or warmup < 0 or calls < 1:
-        raise BadInput(f"timing needs a model, warmup >= 0 and calls >= 1, got {warmup=}, {calls=}")
-    names = list(runners)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    gc.collect()
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        for turn in range(1 + warmup + calls):
-            start = turn % len(names)
-            for name in names[start:] + names[:start]:
-                infer = runners[name].infer
-                began = time.perf_counter_ns()
-                infer(feeds)
-                times[name].append((time.perf_counter_ns() - began) / 1e6)
-            on_round()
-    finally:
-        if collecting:
-            gc.enable()
-    return {
-        name: Times(first=t[0], warmup=tuple(t[1 : 1 + warmup]), steady=tuple(t[1 + warmup :]))
-        for name, t in times.items()
-    }
+
+    batch: int
+    threads: int
+    ratio: Ratio
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the interval lies within ``NOISE_LIMIT`` of 1: else speed-ups cannot be told."""
+        return self.ratio.low >= 1 / (1 + NOISE_LIMIT) and self.ratio.high <= 1 + NOISE_LIMIT
 
 
 def summarize(
-    times: Mapping[str, Times], reference: str, *, batch: int, threads: int, seed: int = 0
+    times: Mapping[str, Sequence[Times]],
+    load_ms: Mapping[str, Sequence[float]],
+    reference: str,
+    *,
+    batch: int,
+    threads: int,
+    cpus: tuple[int, ...] | None = None,
 ) -> dict[str, Latency]:
     """Turn the times of one configuration into figures, with speed-ups over the reference.
 
+    Args:
+        times: variant to the times of each of its processes.
+        load_ms: variant to what opening it took in each.
+        reference: what the others are compared with.
+        batch: images per call.
+        threads: intra-op threads.
+        cpus: the processors that the processes were bound to.
+
     Raises:
-        BadInput: the reference is not among the variants.
+        BadInput: the reference is not among the variants, or there were fewer than two processes.
     """
     if reference not in times:
         raise BadInput(f"no variant {reference!r} to compare with; measured: {', '.join(times)}")
+    base = [own.steady for own in times[reference]]
     figures: dict[str, Latency] = {}
-    for name, own in times.items():
-        spread = percentiles(own.steady)
+    for name, runs in times.items():
+        steady = [own.steady for own in runs]
+        samples = tuple(sample for own in steady for sample in own)
+        spread = percentiles(samples)
         figures[name] = Latency(
             batch=batch,
             threads=threads,
-            first_ms=own.first,
-            warmup_ms=own.warmup,
-            samples_ms=own.steady,
+            processes=len(runs),
+            cpus=cpus,
+            load_ms=median(load_ms[name]),
+            first_ms=median(own.first for own in runs),
+            warmup_ms=tuple(sample for own in runs for sample in own.warmup),
+            samples_ms=samples,
             median_ms=spread.median,
             p90_ms=spread.p90,
             p99_ms=spread.p99,
             images_per_s=1000 * batch / spread.median,
-            speedup=None
-            if name == reference
-            else ratio_of_medians(times[reference].steady, own.steady, seed=seed),
+            speedup=None if name == reference else ratio_over_processes(base, steady),
         )
     return figures
+
+
+def noise_of(reference: Latency, twin: Latency) -> Noise:
+    """Compare the reference with its second set of processes."""
+    ratio = ratio_over_processes(reference.by_process, twin.by_process)
+    return Noise(reference.batch, reference.threads, ratio)

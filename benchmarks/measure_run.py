@@ -9,18 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
-from benchmarks.bench import BenchSettings, Candidate, bench_variants, file_size
+from benchmarks.bench import BenchSettings, Candidate, bench_accuracy, bench_speed
 from benchmarks.environment import describe_environment
 from benchmarks.files import write_text
-from benchmarks.latency import LatencySettings
+from benchmarks.latency import LatencySettings, Noise
+from benchmarks.onnx_file import file_size
 from benchmarks.report.html import html_summary
 from benchmarks.report.markdown import markdown_summary
 from benchmarks.report.terminal import print_summary
 from benchmarks.results import Summary, Variant, load_summary, save_summary
 from deploy.cpu import cpu_info
-from deploy.onnxruntime.build import SessionSettings
 from deploy.pipeline.audit import is_audited
 from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.images import source_identity
@@ -31,7 +32,10 @@ from quant.data.batches import Batch, batches
 __all__ = ["SUMMARY", "bench_steps", "report"]
 
 SUMMARY = "summary.json"
+PYTORCH = "pytorch"
 _NOT_RUN = "exported and checked; not run here"
+_EAGER = "PyTorch without compilation; its size is that of the parameters"
+_FAKE_QUANT = "fake-quant layers in PyTorch: the numbers of the quantized model, not its speed"
 _RUN_ON = {"ort-x86": ("x86_64", "AMD64"), "ort-arm64": ("aarch64", "arm64")}
 
 
@@ -69,52 +73,99 @@ def _inputs(line: Line) -> Any:
 
 
 def _bench(line: Line, folder: Path) -> None:
-    run_here = [(n, t) for n, t in _variants(line) if platform.machine() in _RUN_ON.get(t, ())]
-    candidates = [Candidate(FLOAT, "onnx", line.workspace.path(FLOAT_FILE), SessionSettings())]
-    for name, target in run_here:
-        path = line.workspace.path(f"{name}/model.onnx")
-        candidates.append(Candidate(name, target, path, SessionSettings()))
-    how = line.config.bench
-    settings = BenchSettings(
-        latency=LatencySettings(
-            warmup=how.warmup,
-            calls=how.calls,
-            batch_sizes=tuple(dict.fromkeys(line.batch_size(size) for size in how.batch_sizes)),
-            threads=how.threads,
-        ),
-        memory_repeats=how.memory_repeats,
-    )
-    size = line.batch_size(how.accuracy_batch)
+    candidates = _candidates(line)
+    settings = _settings(line)
+    size = line.batch_size(line.config.bench.accuracy_batch)
 
     def images() -> Iterator[Batch]:
         return batches(line.validation, line.loaded.preprocessing, size)
 
+    accuracy = bench_accuracy(candidates, images, settings, reference=FLOAT, total=len(line.validation))
+    some = np.asarray(next(iter(images())).images, dtype=np.float32)
+    speed = bench_speed(candidates, some, settings, reference=FLOAT)
     measured = {
-        variant.name: variant
-        for variant in bench_variants(
-            candidates, images, settings, reference=FLOAT, total=len(line.validation)
-        )
+        c.name: {
+            "accuracy": accuracy[c.name],
+            "latency": speed.latency[c.name],
+            "memory": speed.memory[c.name],
+        }
+        for c in candidates
     }
-    variants = [measured[FLOAT].model_copy(update={"file": FLOAT_FILE})]
-    variants += [_completed(line, name, target, measured) for name, target in _variants(line)]
-    save_summary(_summary(line, tuple(variants)), folder / SUMMARY)
+    base = file_size(line.workspace.path(FLOAT_FILE))
+    variants = [
+        Variant(
+            name=FLOAT, target="onnx", file=FLOAT_FILE, size_bytes=base, size_ratio=1.0, **measured[FLOAT]
+        )
+    ]
+    variants += [
+        _variant(line, name, target, base, measured.get(name, {})) for name, target in _variants(line)
+    ]
+    variants += [_inside_pytorch(line, c, measured[c.name]) for c in candidates if c.backend == "pytorch"]
+    save_summary(_summary(line, tuple(variants), speed.noise), folder / SUMMARY)
 
 
-def _completed(line: Line, name: str, target: str, measured: dict[str, Variant]) -> Variant:
+def _candidates(line: Line) -> list[Candidate]:
+    """Everything that can be run on this machine."""
+    how = line.config.bench
+    options = {"providers": list(how.providers)}
+    found = [Candidate(FLOAT, line.workspace.path(FLOAT_FILE), options=options)]
+    for name, target in _variants(line):
+        if platform.machine() in _RUN_ON.get(target, ()):
+            found.append(Candidate(name, line.workspace.path(f"{name}/model.onnx"), options=options))
+    if how.pytorch:
+        root = line.workspace.root
+        found.append(Candidate(f"{FLOAT}-{PYTORCH}", root, PYTORCH))
+        found += [Candidate(f"{r.name}-{PYTORCH}", root, PYTORCH, {"recipe": r.name}) for r in line.recipes]
+    return found
+
+
+def _settings(line: Line) -> BenchSettings:
+    how = line.config.bench
+    return BenchSettings(
+        latency=LatencySettings(
+            processes=how.processes,
+            warmup=how.warmup,
+            calls=how.calls,
+            turn=how.turn,
+            batch_sizes=tuple(dict.fromkeys(line.batch_size(size) for size in how.batch_sizes)),
+            threads=how.threads,
+        ),
+        cpus=how.cpus,
+    )
+
+
+def _variant(line: Line, name: str, target: str, base: int, measured: dict[str, Any]) -> Variant:
     """A variant with its place, audit and parity; one that cannot run here has its size alone."""
     file = f"{name}/model.onnx"
-    base = measured[FLOAT].size_bytes
-    if name not in measured:
-        size = file_size(line.workspace.path(file))
-        measured[name] = Variant(
-            name=name, target=target, file=file, size_bytes=size, size_ratio=base / size, note=_NOT_RUN
-        )
-    audit = _read(line, f"{name}/audit.json") if is_audited(target) else None
-    more = {"file": file, "audit": audit, "parity": _read(line, f"{name}/parity.json")}
-    return measured[name].model_copy(update=more)
+    size = file_size(line.workspace.path(file))
+    return Variant(
+        name=name,
+        target=target,
+        file=file,
+        size_bytes=size,
+        size_ratio=base / size,
+        audit=_read(line, f"{name}/audit.json") if is_audited(target) else None,
+        parity=_read(line, f"{name}/parity.json"),
+        note=None if measured else _NOT_RUN,
+        **measured,
+    )
 
 
-def _summary(line: Line, variants: tuple[Variant, ...]) -> Summary:
+def _inside_pytorch(line: Line, candidate: Candidate, measured: dict[str, Any]) -> Variant:
+    """A model that is no file: PyTorch's own, as a yardstick."""
+    size = sum(p.numel() * p.element_size() for p in line.loaded.model.parameters())
+    return Variant(
+        name=candidate.name,
+        target=PYTORCH,
+        backend=PYTORCH,
+        file=CONFIG,
+        size_bytes=size,
+        note=_FAKE_QUANT if candidate.options else _EAGER,
+        **measured,
+    )
+
+
+def _summary(line: Line, variants: tuple[Variant, ...], noise: tuple[Noise, ...]) -> Summary:
     root = line.workspace.root
     return Summary(
         created=datetime.now(UTC),
@@ -126,6 +177,7 @@ def _summary(line: Line, variants: tuple[Variant, ...]) -> Summary:
         environment=describe_environment(),
         settings=line.config.model_dump(mode="json", exclude_none=True),
         variants=variants,
+        noise=noise,
     )
 
 

@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, Va
 from benchmarks.accuracy import Accuracy
 from benchmarks.environment import Environment
 from benchmarks.files import write_text
-from benchmarks.latency import Latency
+from benchmarks.latency import Latency, Noise
 from benchmarks.memory import Memory
 from quant.errors import BadInput
 
 __all__ = ["SCHEMA_VERSION", "Summary", "Variant", "load_summary", "save_summary"]
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 
 class Variant(BaseModel):
@@ -24,8 +24,9 @@ class Variant(BaseModel):
     Attributes:
         name: unique in the summary, e.g. ``fp32``, ``int8-ort-x86``.
         target: what it was made for, e.g. ``ort-x86``.
-        file: path relative to the summary.
-        size_bytes: size of the file, external weights included.
+        backend: what ran it here, e.g. ``onnxruntime``.
+        file: path relative to the summary; that of a run's configuration for a model inside PyTorch.
+        size_bytes: size of the file, external weights included; of a model inside PyTorch, of its parameters.
         size_ratio: size of the reference / size of this one, above 1 when this one is smaller.
         accuracy: ``None`` when it was not run here.
         latency: one per batch size and thread count; ``None`` when it was not timed here.
@@ -39,6 +40,7 @@ class Variant(BaseModel):
 
     name: str = Field(min_length=1)
     target: str
+    backend: str = "onnxruntime"
     file: str
     size_bytes: NonNegativeInt
     size_ratio: float | None = None
@@ -64,11 +66,12 @@ class Summary(BaseModel):
         environment: where it was measured.
         settings: every setting of the run, as given.
         variants: the reference first, by custom.
+        noise: how far the reference was from itself while the variants were timed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     created: datetime
     command: str
     model: str
@@ -78,6 +81,7 @@ class Summary(BaseModel):
     environment: Environment
     settings: dict[str, JsonValue] = {}
     variants: tuple[Variant, ...] = Field(min_length=1)
+    noise: tuple[Noise, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -96,6 +100,10 @@ class Summary(BaseModel):
     def base(self) -> Variant:
         """The variant the others are compared with."""
         return next(v for v in self.variants if v.name == self.reference)
+
+    def noise_at(self, batch: int, threads: int) -> Noise | None:
+        """The noise of one configuration; None where it was not measured."""
+        return next((n for n in self.noise if (n.batch, n.threads) == (batch, threads)), None)
 
     @property
     def others(self) -> tuple[Variant, ...]:

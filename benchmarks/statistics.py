@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from quant.errors import BadInput
 
@@ -12,9 +14,11 @@ __all__ = [
     "Interval",
     "Percentiles",
     "Ratio",
+    "log_quantiles",
     "mcnemar_exact",
+    "mean_and_error",
     "percentiles",
-    "ratio_of_medians",
+    "ratio_over_processes",
     "wilson_interval",
 ]
 
@@ -40,7 +44,7 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two medians with its 95 % bootstrap interval."""
+    """A ratio of two models' times with its 95 % interval."""
 
     value: float
     low: float
@@ -103,34 +107,51 @@ def percentiles(samples: Sequence[float]) -> Percentiles:
     return Percentiles(float(median), float(p90), float(p99))
 
 
-def ratio_of_medians(
-    numerator: Sequence[float], denominator: Sequence[float], *, seed: int = 0, resamples: int = 2000
-) -> Ratio:
-    """median(numerator) / median(denominator) with a percentile bootstrap interval.
+def ratio_over_processes(numerator: ArrayLike, denominator: ArrayLike, q: float = 0.5) -> Ratio:
+    """The ratio of two models' times, with a 95 % interval that knows how much processes differ.
 
-    The samples are pairs taken right after each other, so the bootstrap draws pairs: what slowed the
-    machine for both at once cancels in the ratio (Efron and Tibshirani 1993, chapter 13). Pairs are
-    taken as independent of each other; a slow drift of the machine that changes the ratio itself is not
-    in the interval.
+    The same file, loaded anew, runs at another speed: memory lies elsewhere. Calls of one process say
+    nothing about that, however many they are. So each process p gives one figure, and what varies is seen
+    between them:
+
+        l_p = log quantile_q(numerator_p) − log quantile_q(denominator_p)
+        ratio = exp(mean l),  interval = exp(mean l ± t_{P−1} · s / √P)
+
+    with s the standard deviation of the l_p and t the 97.5 % point of Student's distribution. The processes
+    of one p lived side by side, so that what slowed the machine for both cancels. A bootstrap of so few
+    processes would give an interval that is too narrow: for P = 5 it holds the truth about 85 times in 100.
 
     Args:
-        numerator: positive samples [n]; for a speed-up, the times of the reference.
-        denominator: positive samples [n], the i-th taken beside the i-th of ``numerator``.
-        seed: seed of the resampling.
-        resamples: number of bootstrap draws.
+        numerator: positive times [P, n] of at least two processes; for a speed-up, those of the reference.
+        denominator: positive times [P, n], row by row from processes that took turns with those.
+        q: which quantile of a process's times is compared.
 
     Raises:
-        BadInput: the samples are empty, of unequal length or not positive.
+        BadInput: the shapes differ, there are fewer than two processes, or a time is not positive.
     """
     top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
-    if top.shape != bottom.shape or top.ndim != 1 or top.size == 0:
-        raise BadInput(f"paired samples must be two equally long lists, got {top.size} and {bottom.size}")
-    if not (np.all(top > 0) and np.all(bottom > 0)):
-        raise BadInput("a ratio of medians needs positive samples")
-    generator = np.random.default_rng(seed)
-    ratios = np.empty(resamples)
-    for draw in range(resamples):
-        pairs = generator.integers(0, top.size, top.size)
-        ratios[draw] = np.median(top[pairs]) / np.median(bottom[pairs])
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return Ratio(float(np.median(top) / np.median(bottom)), float(low), float(high))
+    if top.shape[:1] != bottom.shape[:1]:
+        raise BadInput(f"a ratio needs the same processes on both sides, got {top.shape} and {bottom.shape}")
+    logs = log_quantiles(top, q) - log_quantiles(bottom, q)
+    middle, error = mean_and_error(logs)
+    half = float(stats.t.ppf(0.975, logs.size - 1)) * error
+    return Ratio(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
+
+
+def log_quantiles(times: ArrayLike, q: float) -> NDArray[np.float64]:
+    """Log quantile_q of each process's times: [P, n] → [P].
+
+    Raises:
+        BadInput: there are fewer than two processes, or a time is not positive.
+    """
+    array = np.asarray(times, dtype=np.float64)
+    if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] == 0:
+        raise BadInput(f"an interval needs the times of two processes or more, got {list(array.shape)}")
+    if not np.all(array > 0):
+        raise BadInput("times must be positive")
+    return np.asarray(np.log(np.quantile(array, q, axis=1)), dtype=np.float64)
+
+
+def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean of values [P], P ≥ 2, and its standard error s / √P."""
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size))

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.bars.runs import vit_config
-from benchmarks.memory_probe import read_status
+from benchmarks.harness.status import read_status
 from deploy.pipeline.images import calibration_batches
 from deploy.pipeline.line import Line
 from quant.calibrate import calibrate

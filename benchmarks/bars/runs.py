@@ -30,7 +30,7 @@ def vit_config() -> RunConfig:
         validation=SourceConfig(kind="csv", path=Path(f"{images}/validation/labels.csv")),
         recipe=("int8", "int8_gelu_scale"),
         targets=("ort-x86",),
-        bench=BenchConfig(warmup=10, calls=150, batch_sizes=(1,), threads=(1,)),
+        bench=BenchConfig(warmup=10, batch_sizes=(1,), threads=(1,)),
     )
 
 
@@ -44,7 +44,7 @@ def resnet_config(depth: int) -> RunConfig:
         calibration=SourceConfig(kind="npz", path=Path(f"{DATA}/cifar10/calibration.npz")),
         validation=SourceConfig(kind="npz", path=Path(f"{DATA}/cifar10/validation.npz")),
         targets=("ort-x86",),
-        bench=BenchConfig(warmup=10, calls=200, batch_sizes=(1,), threads=(1,), accuracy_batch=100),
+        bench=BenchConfig(warmup=10, batch_sizes=(1,), threads=(1,), accuracy_batch=100),
     )
 
 

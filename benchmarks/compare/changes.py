@@ -1,30 +1,31 @@
 """How much each figure of a variant changed between two runs.
 
 Latencies of two runs are hours or machines apart, and a shared machine changes its speed by more than the
-limits people set. In each run, however, the variant v took turns with the float model r. With q a quantile of
-their times, the change is therefore
+limits people set. In each run, however, the variant v took turns with the float model r, process by process.
+With q a quantile of a process's times and l_p = log q(v_p) − log q(r_p), the change is therefore
 
-    (q(v_new) / q(r_new)) / (q(v_base) / q(r_base)) − 1
+    exp(mean l_new − mean l_base) − 1
 
 What slowed both in one run cancels. (So does what slows the float model as much as the variant, such as
-another version of the runtime: the float model's own change stands in the result, uncorrected.)
+another version of the runtime: the float model's own change stands in the result, uncorrected.) The
+interval is that of Welch's t-test of the l_p, so it knows how much processes differ.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from benchmarks.compare.metrics import METRICS, Metric
 from benchmarks.latency import Latency
 from benchmarks.report.comparison import configurations, entry, where
 from benchmarks.results import Summary, Variant
-from benchmarks.statistics import Interval
+from benchmarks.statistics import Interval, log_quantiles, mean_and_error
 
 __all__ = ["Change", "changes"]
-
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Change:
         new: the figure now.
         relative: the change as a share of ``base``, of latencies with the machine's speed taken out; None
             where a side is missing or ``base`` is 0.
-        interval: 95 % bootstrap interval of ``relative``, for latencies.
+        interval: 95 % interval of ``relative``, for latencies.
     """
 
     variant: str
@@ -60,13 +61,12 @@ class Change:
         return 0.0 if self.new == self.base else self.new - self.base  # equal ones may be infinite
 
 
-def changes(base: Summary, new: Summary, seed: int = 0) -> list[Change]:
+def changes(base: Summary, new: Summary) -> list[Change]:
     """All figures of the variants that both runs have, the reference first.
 
     Args:
         base: the run before.
         new: the run now.
-        seed: of the bootstrap.
     """
     pairs = [(base.base, new.base)]
     others = {variant.name: variant for variant in new.others}
@@ -79,7 +79,7 @@ def changes(base: Summary, new: Summary, seed: int = 0) -> list[Change]:
             own = entry(then, place), entry(now, place)
             # The reference is not corrected by itself.
             beside = None if then is base.base else (entry(base.base, place), entry(new.base, place))
-            found += _latencies(then.name, where(place), own, beside, seed)
+            found += _latencies(then.name, where(place), own, beside)
     return found
 
 
@@ -103,7 +103,6 @@ def _latencies(
     place: str,
     own: tuple[Latency | None, Latency | None],
     beside: tuple[Latency | None, Latency | None] | None,
-    seed: int,
 ) -> Iterator[Change]:
     then, now = own
     if then is None and now is None:
@@ -116,36 +115,23 @@ def _latencies(
         before, after = (None if e is None else float(np.quantile(e.samples_ms, q)) for e in own)
         relative, interval = None, None
         if then is not None and now is not None:
-            relative, interval = _relative(_Times(then, references[0]), _Times(now, references[1]), q, seed)
+            relative, interval = _relative((now, references[1]), (then, references[0]), q)
         yield Change(name, metric, place, before, after, relative, interval)
 
 
-class _Times:
-    """The times of a variant, those of the float model beside them."""
-
-    def __init__(self, own: Latency, reference: Latency | None) -> None:
-        self._own = np.asarray(own.samples_ms)
-        self._reference = None if reference is None else np.asarray(reference.samples_ms)
-
-    def figures(self, q: float, rounds: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The quantile, over that of the float model, of each row of rounds [R, n]."""
-        own = np.quantile(self._own[rounds], q, axis=1)
-        if self._reference is not None:
-            own = own / np.quantile(self._reference[rounds], q, axis=1)
-        return np.asarray(own, dtype=np.float64)
-
-    def measured(self, q: float) -> float:
-        """The figure of the rounds as they were."""
-        return float(self.figures(q, np.arange(len(self._own))[None])[0])
-
-    def draws(self, q: float, generator: np.random.Generator) -> NDArray[np.float64]:
-        """The figure of resampled rounds: what was measured side by side stays together."""
-        count = len(self._own)
-        return self.figures(q, generator.integers(0, count, (_RESAMPLES, count)))
+def _relative(
+    now: tuple[Latency, Latency | None], then: tuple[Latency, Latency | None], q: float
+) -> tuple[float, Interval]:
+    """The change of a variant, the float model beside it, from then to now (Welch 1947)."""
+    new, base = _logs(*now, q), _logs(*then, q)
+    (new_mean, new_error), (base_mean, base_error) = mean_and_error(new), mean_and_error(base)
+    change, variance = new_mean - base_mean, new_error**2 + base_error**2
+    spread = new_error**4 / (new.size - 1) + base_error**4 / (base.size - 1)
+    half = 0.0 if variance == 0 else float(t.ppf(0.975, variance**2 / spread)) * math.sqrt(variance)
+    return math.expm1(change), Interval(math.expm1(change - half), math.expm1(change + half))
 
 
-def _relative(then: _Times, now: _Times, q: float, seed: int) -> tuple[float, Interval]:
-    generator = np.random.default_rng(seed)
-    drawn = now.draws(q, generator) / then.draws(q, generator) - 1.0
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return now.measured(q) / then.measured(q) - 1.0, Interval(float(low), float(high))
+def _logs(own: Latency, reference: Latency | None, q: float) -> NDArray[np.float64]:
+    """The l_p of a run's processes [P]; those of the variant alone where there is no reference."""
+    logs = log_quantiles(own.by_process, q)
+    return logs if reference is None else logs - log_quantiles(reference.by_process, q)

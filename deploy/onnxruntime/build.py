@@ -4,12 +4,13 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
 
 from quant.errors import BadInput, Unsupported
 
-__all__ = ["Optimization", "SessionSettings", "build_session"]
+__all__ = ["Optimization", "SessionSettings", "build_session", "settings_from", "settings_to"]
 
 _FATAL_ONLY = 4  # ORT log severity; every error also arrives as an exception
 
@@ -56,6 +57,38 @@ class SessionSettings:
     config: Mapping[str, str] = field(default_factory=dict)
     optimized_model_path: Path | None = None
     profile_prefix: Path | None = None
+
+
+def settings_to(settings: SessionSettings) -> dict[str, Any]:
+    """The settings that matter to numbers and speed, as JSON values."""
+    return {
+        "providers": list(settings.providers),
+        "intra_op_threads": settings.intra_op_threads,
+        "inter_op_threads": settings.inter_op_threads,
+        "optimization": settings.optimization.value,
+        "disabled_optimizers": list(settings.disabled_optimizers),
+        "config": dict(settings.config),
+    }
+
+
+def settings_from(values: Mapping[str, Any]) -> SessionSettings:
+    """The inverse of `settings_to`; what is not named keeps its default.
+
+    Raises:
+        BadInput: a key or the optimization is unknown.
+    """
+    known = settings_to(SessionSettings())
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise BadInput(f"unknown session settings {', '.join(unknown)}; known: {', '.join(known)}")
+    given = dict(values)
+    try:
+        given["optimization"] = Optimization(given.get("optimization", "all"))
+    except ValueError as error:
+        raise BadInput(f"{error}; known: {', '.join(o.value for o in Optimization)}") from error
+    for key in ("providers", "disabled_optimizers"):
+        given[key] = tuple(given.get(key, known[key]))
+    return SessionSettings(**given)
 
 
 def build_session(

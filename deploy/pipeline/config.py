@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 
 from export.settings import ExportSettings
 from export.targets import get_target
@@ -22,22 +22,30 @@ class BenchConfig(BaseModel):
     """What is measured and how.
 
     Attributes:
-        warmup: calls per variant that are not counted.
-        calls: counted calls per variant, variants taking turns.
+        processes: fresh processes per variant; intervals come from the differences between them.
+        warmup: calls per process that are not counted.
+        calls: counted calls per process.
+        turn: so many of them in a row, then the next variant has its turn.
         batch_sizes: images per call, each timed on its own.
         threads: threads inside one operator, each timed on its own.
+        cpus: the processors that measuring processes may use, one per thread from the end of the list.
+        providers: ONNX Runtime's execution providers, in order of preference.
+        pytorch: also measure the model in PyTorch, in float and with each recipe's fake-quant layers.
         accuracy_batch: images per call while accuracy is measured.
-        memory_repeats: fresh processes per variant for the memory figures.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    processes: int = Field(default=5, ge=2)
     warmup: PositiveInt = 5
-    calls: PositiveInt = 100
+    calls: PositiveInt = 40
+    turn: PositiveInt = 5
     batch_sizes: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)
     threads: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)
+    cpus: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
+    providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
+    pytorch: bool = False
     accuracy_batch: PositiveInt = 16
-    memory_repeats: PositiveInt = 3
 
 
 class RunConfig(BaseModel):

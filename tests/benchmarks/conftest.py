@@ -17,7 +17,7 @@ MiB = 2**20
 
 
 def latency(median: float, *, batch: int = 1, speedup: dict[str, float] | None = None) -> dict[str, Any]:
-    """A plausible latency entry whose 60 samples scatter around ``median`` ms with a tail."""
+    """A plausible latency entry whose 60 samples of 5 processes scatter around ``median`` ms with a tail."""
     generator = np.random.default_rng(round(median * 100))
     samples = (median + np.abs(generator.normal(0, 0.03 * median, 60))).tolist()
     samples[17] = 1.8 * median
@@ -25,6 +25,9 @@ def latency(median: float, *, batch: int = 1, speedup: dict[str, float] | None =
     return {
         "batch": batch,
         "threads": 2,
+        "processes": 5,
+        "cpus": [6, 7],
+        "load_ms": 9.0 * median,
         "first_ms": 3.1 * median,
         "warmup_ms": [1.2 * median, 1.1 * median],
         "samples_ms": samples,

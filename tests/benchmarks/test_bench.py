@@ -1,4 +1,5 @@
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
-from benchmarks.bench import BenchSettings, Candidate, bench_variants, file_size
-from deploy.onnxruntime.build import SessionSettings
+from benchmarks.bench import BenchSettings, Candidate, bench_accuracy, bench_speed
+from benchmarks.onnx_file import file_size
 from quant.errors import BadInput
 
 QUIET = Console(file=io.StringIO())
@@ -52,37 +53,53 @@ def batches() -> Iterator[Batch]:
         yield Batch(images[i : i + 16], labels[i : i + 16])
 
 
-def candidate(name: str, path: Path) -> Candidate:
-    return Candidate(name, "ort-x86", path, SessionSettings())
-
-
-def test_variants_are_measured_against_the_reference(tmp_path: Path) -> None:
-    settings = BenchSettings.model_validate(
-        {
-            "latency": {"warmup": 1, "calls": 12, "batch_sizes": [1, 40], "threads": [1, 2]},
-            "memory_repeats": 1,
-        }
-    )
-    noisy = save_model(tmp_path / "noisy.onnx", noise=1.0, external=True)
-    fp32 = save_model(tmp_path / "fp32.onnx")
-    found = bench_variants(
-        [candidate("noisy", noisy), candidate("fp32", fp32)], batches, settings, console=QUIET
-    )
-    other, base = found
-    assert [v.name for v in found] == ["noisy", "fp32"]
-    assert base.accuracy is not None
-    assert other.accuracy is not None
+def test_accuracy_is_judged_against_the_reference(tmp_path: Path) -> None:
+    noisy = Candidate("noisy", save_model(tmp_path / "noisy.onnx", noise=1.0, external=True))
+    fp32 = Candidate("fp32", save_model(tmp_path / "fp32.onnx"))
+    found = bench_accuracy([noisy, fp32], batches, BenchSettings(), console=QUIET)
+    other, base = found["noisy"], found["fp32"]
     # The labels are the exact model's own answers, so only the noisy one can be wrong.
-    assert base.accuracy.top1 == 1.0
-    assert base.accuracy.agreement is None
-    assert other.accuracy.top1 == other.accuracy.agreement < 1.0
-    assert base.latency is not None
-    assert other.latency is not None
-    assert [(e.threads, e.batch) for e in base.latency] == [(1, 1), (1, 40), (2, 1), (2, 40)]
-    assert all(len(e.samples_ms) == 12 and e.speedup is not None for e in other.latency)
-    assert base.memory is not None
-    assert base.memory.peak_mib >= base.memory.imported_mib
-    assert other.size_ratio == pytest.approx(base.size_bytes / other.size_bytes)
+    assert base.top1 == 1.0
+    assert base.agreement is None
+    assert other.top1 == other.agreement < 1.0
+
+
+def test_latency_and_memory_are_those_of_processes_side_by_side(tmp_path: Path) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    how = {
+        "processes": 2,
+        "warmup": 1,
+        "calls": 7,
+        "turn": 3,
+        "batch_sizes": [1, 40],
+        "threads": [1, len(cpus)],
+    }
+    other = Candidate("other", save_model(tmp_path / "other.onnx", external=True))
+    fp32 = Candidate("fp32", save_model(tmp_path / "fp32.onnx"))
+    images = np.random.default_rng(0).normal(size=(3, 3, 2, 2)).astype(np.float32)
+    settings = BenchSettings.model_validate({"latency": how})
+    speed = bench_speed([other, fp32], images, settings, console=QUIET)
+    assert list(speed.latency) == list(speed.memory) == ["other", "fp32"]
+    where = [(1, 1), (40, 1), (1, len(cpus)), (40, len(cpus))]
+    for entries in speed.latency.values():
+        assert [(e.batch, e.threads) for e in entries] == where
+        assert all(e.by_process.shape == (2, 7) and len(e.warmup_ms) == 2 for e in entries)
+        assert [e.cpus for e in entries] == [(cpus[-1],)] * 2 + [tuple(cpus)] * 2
+    assert [(n.batch, n.threads) for n in speed.noise] == where
+    assert all(e.speedup is not None for e in speed.latency["other"])
+    assert all(e.speedup is None for e in speed.latency["fp32"])
+    memory = speed.memory["other"]
+    assert (memory.batch, memory.threads, len(memory.peaks_mib)) == (1, 1, 2)
+    assert memory.peak_mib >= memory.loaded_mib >= memory.imported_mib
+
+
+def test_fewer_processors_than_threads_leave_the_choice_to_the_system(tmp_path: Path) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    how = {"processes": 2, "warmup": 1, "calls": 1, "threads": [1, 2]}
+    settings = BenchSettings.model_validate({"latency": how, "cpus": [cpu]})
+    images = np.ones((1, 3, 2, 2), np.float32)
+    speed = bench_speed([Candidate("fp32", save_model(tmp_path / "m.onnx"))], images, settings, console=QUIET)
+    assert [e.cpus for e in speed.latency["fp32"]] == [(cpu,), None]
 
 
 def test_size_counts_external_weights(tmp_path: Path) -> None:
@@ -100,10 +117,13 @@ def test_a_file_that_is_no_model_has_no_size(tmp_path: Path) -> None:
         file_size(path)
 
 
-def test_the_reference_must_be_there_and_names_must_differ(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("names", "message"), [(["int8"], "'fp32'"), (["fp32", "fp32"], "differ")])
+def test_the_reference_must_be_there_and_names_must_differ(
+    tmp_path: Path, names: list[str], message: str
+) -> None:
     model = save_model(tmp_path / "m.onnx")
-    with pytest.raises(BadInput, match="'fp32'"):
-        bench_variants([candidate("int8", model)], batches, BenchSettings(), console=QUIET)
-    twice = [candidate("fp32", model), candidate("fp32", model)]
-    with pytest.raises(BadInput, match="differ"):
-        bench_variants(twice, batches, BenchSettings(), console=QUIET)
+    candidates = [Candidate(name, model) for name in names]
+    with pytest.raises(BadInput, match=message):
+        bench_accuracy(candidates, batches, BenchSettings(), console=QUIET)
+    with pytest.raises(BadInput, match=message):
+        bench_speed(candidates, np.ones((1, 3, 2, 2), np.float32), BenchSettings(), console=QUIET)

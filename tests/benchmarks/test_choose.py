@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import octavo
 from benchmarks.choose import Budget, Choice, choose
 from benchmarks.results import Summary
-from benchmarks.statistics import ratio_of_medians
+from benchmarks.statistics import ratio_over_processes
 from quant.errors import BadInput
 
 Document = dict[str, Any]
@@ -21,7 +21,7 @@ def variant(document: Document, name: str, ms: float, correct: int, row: int, **
     """Add a variant that took turns with the float model, whose times are row 0 at 20 ms."""
     new = copy.deepcopy(document["variants"][1])
     times, reference = ms * ROUNDS[row], 20.0 * ROUNDS[0]
-    ratio = ratio_of_medians(reference.tolist(), times.tolist())
+    ratio = ratio_over_processes(reference.reshape(5, -1), times.reshape(5, -1))
     speedup = {"value": ratio.value, "low": ratio.low, "high": ratio.high}
     figures = {"samples_ms": times.tolist(), "median_ms": float(np.median(times)), "speedup": speedup}
     new |= {"name": name, "latency": [new["latency"][0] | figures]} | entries
@@ -68,6 +68,17 @@ def test_float_where_nothing_is_faster(run: Document) -> None:
     assert choice.name == "fp32"
     assert "deploy FP32" in choice.text
     assert "not faster than float beyond chance" in choice.candidates[0].text
+
+
+def test_nothing_is_faster_on_a_machine_too_noisy_to_tell(run: Document) -> None:
+    def noise(low: float, high: float) -> list[Document]:
+        return [{"batch": 1, "threads": 2, "ratio": {"value": 1.0, "low": low, "high": high}}]
+
+    assert chosen(run | {"noise": noise(0.99, 1.02)}).name == "careful"
+    for noisy in (noise(0.7, 1.05), noise(0.99, 1.4)):
+        choice = chosen(run | {"noise": noisy})
+        assert choice.name == "fp32"
+        assert "float differs from itself by up to 1.4" in choice.candidates[0].text
 
 
 def test_size_and_memory_count(run: Document) -> None:

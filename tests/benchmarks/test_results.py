@@ -59,7 +59,7 @@ def test_a_missing_file_says_what_to_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"schema_version": 2}, "schema_version"),
+        ({"schema_version": 1}, "schema_version"),
         ({"surprise": 1}, "surprise"),
         ({"reference": "fp16"}, "fp16"),
         ({"created": "2026-11-20T10:15:00"}, "time zone"),

@@ -66,7 +66,7 @@ class Project:
             "targets": ["ort-x86", "tensorrt"],
             # A flip of one of these few outputs would be too large a share of them.
             "export": {"parity": "warn"},
-            "bench": {"warmup": 1, "calls": 3, "memory_repeats": 1},
+            "bench": {"processes": 2, "warmup": 1, "calls": 3},
         }
 
     def change(self, section: str, **entries: Any) -> None:

@@ -1,16 +1,21 @@
 """The verbs, used as a person uses them, on a model of two linear layers."""
 
 import json
+import shutil
 import sys
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import yaml
 from typer.testing import Result
 
 from benchmarks.results import load_summary
+from deploy.pytorch.build import build_module
+from deploy.pytorch.run import TorchRunner
+from quant.errors import BadInput
 from quant.recipe import load_recipe
 from quant.tuning.checkpoint import Checkpoint
 from tests.octavo.project import Project, call, check_refused
@@ -95,6 +100,30 @@ def test_bench_measures_again_when_forced(finished: tuple[Project, Result]) -> N
     before = load_summary(project.out / "summary.json").created
     assert call("bench", project.out, "--force").exit_code == 0
     assert load_summary(project.out / "summary.json").created > before
+
+
+def test_pytorch_is_measured_beside_where_it_is_asked_for(finished: tuple[Project, Result]) -> None:
+    project, _ = finished
+    beside = project.folder / "with_pytorch"
+    shutil.copytree(project.out, beside)
+    settings = yaml.safe_load((beside / "config.yaml").read_text())
+    settings["bench"]["pytorch"] = True
+    (beside / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert call("bench", beside).exit_code == 0
+    variants = {v.name: v for v in load_summary(beside / "summary.json").variants}
+    float_onnx, eager, fake_quant = variants["fp32"], variants["fp32-pytorch"], variants["int8-pytorch"]
+    assert float_onnx.backend == "onnxruntime"
+    assert eager.backend == fake_quant.backend == "pytorch"
+    # The same function twice, so only rounding differs; the fake-quant model differs by quantization.
+    assert eager.accuracy.sqnr_db > 100 > fake_quant.accuracy.sqnr_db > 15
+    assert eager.accuracy.agreement == 1.0
+    assert len(fake_quant.latency[0].samples_ms) == 2 * 3
+    # The process of PyTorch holds PyTorch; that of ONNX Runtime does not.
+    assert eager.memory.imported_mib > float_onnx.memory.imported_mib + 50
+    with pytest.raises(BadInput, match="has no recipe 'int4'; it has int8"):
+        build_module(beside, "int4")
+    with TorchRunner(beside) as runner, pytest.raises(BadInput, match="takes 'input' of float32; given: x"):
+        runner.infer({"x": np.ones((1, 3, 8, 8), np.float32)})
 
 
 def test_audit_prints_json_or_a_table(finished: tuple[Project, Result]) -> None:

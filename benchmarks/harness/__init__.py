@@ -1,0 +1,1 @@
+"""Measuring in fresh processes: what runs in one (``worker``, ``backends``) and who gives it orders."""
