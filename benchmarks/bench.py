@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -71,11 +72,14 @@ class Speed:
     Attributes:
         latency: by candidate, one for each thread count and batch size.
         memory: by candidate.
+        millijoules: of an image, by candidate, from the processors' counters at the first batch size and
+            thread count; None where they cannot be read.
         noise: of the reference against itself, for each thread count and batch size.
     """
 
     latency: Mapping[str, tuple[Latency, ...]]
     memory: Mapping[str, Memory]
+    millijoules: Mapping[str, float | None]
     noise: tuple[Noise, ...]
 
 
@@ -147,7 +151,7 @@ def bench_speed(
     how = settings.latency
     latency: dict[str, list[Latency]] = {c.name: [] for c in candidates}
     noise: list[Noise] = []
-    footprints: dict[str, list[Footprint]] = {}
+    first: _Measured | None = None
     with tempfile.TemporaryDirectory(prefix="octavo-") as folder:
         file = Path(folder) / "images.npy"
         np.save(file, images)
@@ -157,18 +161,21 @@ def bench_speed(
             with _progress(f"latency, {threads} thread{'s' * (threads > 1)}", how, console) as advance:
                 for _ in range(how.processes):
                     measured.processes([*subjects, twin], threads, cpus, file, advance)
-            footprints = footprints or measured.footprints
+            first = first or measured
             for batch in how.batch_sizes:
                 times, load = measured.times[batch], measured.load_ms
                 figures = summarize(times, load, reference, batch=batch, threads=threads, cpus=cpus)
                 noise.append(noise_of(figures[reference], figures.pop(twin.name)))
                 for name, entry in figures.items():
                     latency[name].append(entry)
-    memory = {
-        c.name: memory_of(footprints[c.name], batch=how.batch_sizes[0], threads=how.threads[0])
-        for c in candidates
-    }
-    return Speed({name: tuple(entries) for name, entries in latency.items()}, memory, tuple(noise))
+    assert first is not None, "settings have at least one thread count"
+    where = {"batch": how.batch_sizes[0], "threads": how.threads[0]}
+    return Speed(
+        latency={name: tuple(entries) for name, entries in latency.items()},
+        memory={c.name: memory_of(first.footprints[c.name], **where) for c in candidates},
+        millijoules={c.name: first.energy(c.name) for c in candidates},
+        noise=tuple(noise),
+    )
 
 
 class _Measured:
@@ -179,6 +186,7 @@ class _Measured:
         self.times: dict[int, dict[str, list[Times]]] = {batch: {} for batch in how.batch_sizes}
         self.load_ms: dict[str, list[float]] = {}
         self.footprints: dict[str, list[Footprint]] = {}
+        self.millijoules: dict[str, list[float]] = {}
 
     def processes(
         self,
@@ -202,9 +210,18 @@ class _Measured:
                 )
                 for name, own in times.items():
                     self.times[batch].setdefault(name, []).append(own)
-                    footprint = running[name].footprint
-                    if batch == how.batch_sizes[0] and footprint is not None:
-                        self.footprints.setdefault(name, []).append(footprint)
+                    if batch == how.batch_sizes[0]:
+                        self._keep(name, running[name])
+
+    def energy(self, name: str) -> float | None:
+        """Millijoules of an image, the median of the processes."""
+        return median(found) if (found := self.millijoules.get(name)) else None
+
+    def _keep(self, name: str, process: Process) -> None:
+        assert process.footprint is not None, "it has run"
+        self.footprints.setdefault(name, []).append(process.footprint)
+        if process.millijoules is not None:
+            self.millijoules.setdefault(name, []).append(process.millijoules)
 
 
 def _cpus(allowed: tuple[int, ...] | None, threads: int) -> tuple[int, ...] | None:

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError, model_validator
 
 from benchmarks.accuracy import Accuracy
+from benchmarks.energy import Energy
 from benchmarks.environment import Environment
 from benchmarks.files import write_text
 from benchmarks.latency import Latency, Noise
@@ -31,6 +32,7 @@ class Variant(BaseModel):
         accuracy: ``None`` when it was not run here.
         latency: one per batch size and thread count; ``None`` when it was not timed here.
         memory: ``None`` when it was not measured here.
+        energy: ``None`` where the model of energy does not know the variant's formats.
         audit: what the runtime really executes, as ``AuditReport.to_dict()`` gives it.
         parity: agreement between the stages of the pipeline: stage to its figures, or figures alone.
         note: a remark for the reader, e.g. ``exported and checked; not run here``.
@@ -47,6 +49,7 @@ class Variant(BaseModel):
     accuracy: Accuracy | None = None
     latency: tuple[Latency, ...] | None = None
     memory: Memory | None = None
+    energy: Energy | None = None
     audit: dict[str, JsonValue] | None = None
     parity: dict[str, JsonValue] | None = None
     note: str | None = None
@@ -62,6 +65,7 @@ class Summary(BaseModel):
         model: name of the model.
         recipe: name of the recipe.
         data: the images accuracy was measured on, in words.
+        preprocessing: what images go through, the model's own.
         reference: name of the variant the others are compared with.
         environment: where it was measured.
         settings: every setting of the run, as given.
@@ -77,6 +81,7 @@ class Summary(BaseModel):
     model: str
     recipe: str
     data: str
+    preprocessing: dict[str, JsonValue] = {}
     reference: str = "fp32"
     environment: Environment
     settings: dict[str, JsonValue] = {}

@@ -72,6 +72,8 @@ class Process:
     Attributes:
         load_ms: the time that opening the model took.
         footprint: memory until now; None before the first call.
+        millijoules: what each image since the last `feed` took of the processors' energy, as their counters
+            have it; None where they cannot be read.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class Process:
             env=os.environ | {"PYTHONPATH": self._path()},
         )
         self.footprint: Footprint | None = None
+        self._batch, self._images, self._joules = 1, 0, 0.0
+        self._counted = False
         try:
             self._opened = self._open()
         except BaseException:
@@ -115,6 +119,7 @@ class Process:
 
     def feed(self, images: Path, batch: int) -> None:
         """Read ``batch`` images from a NumPy file [N, C, H, W], again from the first where it has fewer."""
+        self._batch, self._images, self._joules = batch, 0, 0.0
         file = str(images.resolve())
         self._order("feed", name=self._subject.input_name, file=file, batch=batch)
 
@@ -134,7 +139,14 @@ class Process:
             steady_mib=now,
             peak_mib=reply["peak_mib"],
         )
+        self._counted = reply["joules"] is not None
+        self._joules += reply["joules"] or 0.0
+        self._images += calls * self._batch
         return [ns / 1e6 for ns in reply["ns"]]
+
+    @property
+    def millijoules(self) -> float | None:  # noqa: D102 - described by the class
+        return 1e3 * self._joules / self._images if self._counted else None
 
     def _path(self) -> str:
         """Where the process finds packages: ours, and the user's own models where the interpreter is ours."""

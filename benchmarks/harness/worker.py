@@ -23,6 +23,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from benchmarks.harness.backends import open_model
+from benchmarks.harness.rapl import EnergyCounter
 from benchmarks.harness.status import read_status
 from deploy.runner import Array, Runner
 from quant.errors import OctavoError
@@ -39,6 +40,7 @@ class Worker:
         self._stack = ExitStack()
         self._runner: Runner | None = None
         self._feeds: dict[str, Array] = {}
+        self._energy = EnergyCounter()
 
     def __enter__(self) -> "Worker":
         return self
@@ -79,6 +81,7 @@ class Worker:
         times = [0] * calls
         gc.collect()
         gc.disable()
+        self._energy.joules()
         try:
             for i in range(calls):
                 began = clock()
@@ -86,7 +89,12 @@ class Worker:
                 times[i] = clock() - began
         finally:
             gc.enable()
-        return {"ns": times, "resident_mib": read_status("VmRSS"), "peak_mib": read_status("VmHWM")}
+        return {
+            "ns": times,
+            "joules": self._energy.joules(),
+            "resident_mib": read_status("VmRSS"),
+            "peak_mib": read_status("VmHWM"),
+        }
 
 
 def main() -> int:

@@ -32,6 +32,8 @@ class BenchConfig(BaseModel):
         providers: ONNX Runtime's execution providers, in order of preference.
         pytorch: also measure the model in PyTorch, in float and with each recipe's fake-quant layers.
         accuracy_batch: images per call while accuracy is measured.
+        recorded_top1: top-1 in % that is known of the float model on the validation images, or on the set
+            they are a sample of; measuring stops where that cannot be, naming the mistake that explains it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +48,7 @@ class BenchConfig(BaseModel):
     providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
     pytorch: bool = False
     accuracy_batch: PositiveInt = 16
+    recorded_top1: float | None = Field(default=None, gt=0, le=100)
 
 
 class RunConfig(BaseModel):

@@ -27,7 +27,7 @@ def make_constraints(
     kept: Mapping[str, int],
     calibrated: CalibratedGraph,
 ) -> list[Constraint]:
-    """A budget for the groups that are decided; the mean bits of separate operands are two constraints.
+    """A budget for the groups that are decided; mean bits of separate operands are two, unless jointly.
 
     Args:
         budget: the limit.
@@ -61,7 +61,10 @@ def make_constraints(
 
 
 def _mean_bits(budget: Budget, decided: Sequence[Group], calibrated: CalibratedGraph) -> dict[str, Costs]:
-    """By name: n_g b / Σ n, with n the weights or multiply-accumulates of a group's layers."""
+    """By name: n_g b / Σ n, with n the weights or multiply-accumulates of a group's layers.
+
+    Jointly it is half of that, over weights and over inputs: what each alone has at the mean, both have.
+    """
     if budget.weighted_by == "weights":
         count = {group.name: float(group.parameters) for group in decided}
     else:
@@ -77,7 +80,10 @@ def _mean_bits(budget: Budget, decided: Sequence[Group], calibrated: CalibratedG
     weights = [group for group in decided if group.weights > 0]
     if not inputs:
         return {"mean bits": over(weights)}
-    return {"mean bits of weights": over(weights), "mean bits of inputs": over(inputs)}
+    of_weights, of_inputs = over(weights), over(inputs)
+    if budget.jointly:
+        return {"mean bits": lambda group, bits: (of_weights(group, bits) + of_inputs(group, bits)) / 2}
+    return {"mean bits of weights": of_weights, "mean bits of inputs": of_inputs}
 
 
 def _megabytes(group: Group, bits: int) -> float:

@@ -31,12 +31,15 @@ class Budget(BaseModel):
 
     Attributes:
         kind: ``mean_bits``, the mean width of the layers that are decided (not of those in ``keep``), of
-            weights and of inputs each by itself where they are separate; ``size``, megabytes (10⁶ bytes) of
+            weights and of inputs each by itself where they are separate, or of both at once where
+            ``jointly`` says so; ``size``, megabytes (10⁶ bytes) of
             all quantized weights; ``energy``, millijoules for one image by :mod:`quant.energy`; ``latency``,
             milliseconds by a measured table.
         value: the limit; a factor if ``relative_to`` is given.
         relative_to: the limit is ``value`` times what all layers at this width cost.
         weighted_by: what a layer counts in ``mean_bits``, its weights or its multiply-accumulates.
+        jointly: whether separate weights and inputs have one limit for the mean of their mean widths, so that
+            bits can go from weights to inputs and back.
         table: of ``latency``: a CSV file with the columns layer, bits, milliseconds.
     """
 
@@ -46,6 +49,7 @@ class Budget(BaseModel):
     value: float = Field(gt=0.0, allow_inf_nan=False)
     relative_to: int | None = None
     weighted_by: Literal["weights", "macs"] = "weights"
+    jointly: bool = False
     table: Path | None = None
 
     @model_validator(mode="after")
@@ -56,6 +60,8 @@ class Budget(BaseModel):
             )
         if self.kind != "mean_bits" and self.weighted_by != "weights":
             raise ValueError(f"weighted_by is an option of kind: mean_bits, not of {self.kind}")
+        if self.jointly and self.kind != "mean_bits":
+            raise ValueError(f"jointly is an option of kind: mean_bits, not of {self.kind}")
         _check_width(self.relative_to)
         return self
 

@@ -91,6 +91,32 @@ def test_separate_operands_lose_no_more_than_together() -> None:
     assert joint_loss(separate.recipe) <= joint_loss(together.recipe)
 
 
+def test_one_limit_for_both_operands_lets_bits_go_to_the_other() -> None:
+    apart = decided(operands="separate", metric="sqnr")
+    jointly = decided(
+        operands="separate", metric="sqnr", budget={"kind": "mean_bits", "value": 6, "jointly": True}
+    )
+    (limit,) = jointly.constraints
+    ends = {"weight": [0, 0], "input": [0, 0]}
+    for choice in jointly.plan.choices:
+        if choice.group not in jointly.sensitivity.groups:
+            continue
+        ((_, role),) = choice.places
+        sums = ends[role.rpartition(".")[2]]
+        sums[0], sums[1] = sums[0] + choice.bits, sums[1] + 1
+    # The four layers that are decided have equally many weights, so that the means are plain ones.
+    means = [total / count for total, count in ends.values()]
+    assert fits(np.array(jointly.choice), jointly.constraints)
+    assert limit.total(np.array(jointly.choice)) == pytest.approx(np.mean(means))
+    assert np.mean(means) <= 6 + 1e-9
+
+    def loss(found: Resolution) -> float:
+        return sum(row[i] for row, i in zip(found.sensitivity.values, found.choice, strict=True))
+
+    # Every choice within two limits is within the one.
+    assert loss(jointly) <= loss(apart)
+
+
 def test_swaps_measure_the_network_that_the_recipe_makes() -> None:
     found = decided(swaps=8, bits=[3, 4, 6, 8])
     assert 1 <= len(found.swaps) <= 8

@@ -35,6 +35,7 @@ def test_widths_are_sorted() -> None:
         ({"operands": "separate", "budget": {"kind": "energy", "value": 1}}, "use operands: together"),
         ({"budget": {"kind": "size", "value": 0}}, "greater than 0"),
         ({"budget": {"kind": "size", "value": 1, "weighted_by": "macs"}}, "option of kind: mean_bits"),
+        ({"budget": {"kind": "size", "value": 1, "jointly": True}}, "option of kind: mean_bits"),
         ({"budget": {"kind": "latency", "value": 1}}, "table and kind: latency go together"),
         ({"budget": {"kind": "size", "value": 1, "table": "t.csv"}}, "table and kind: latency go together"),
         ({"budget": {"kind": "size", "valu": 1}}, r"unknown key 'budget.0.valu' \(did you mean 'value'\?\)"),
