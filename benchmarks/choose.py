@@ -21,6 +21,7 @@ from quant.errors import BadInput
 __all__ = ["Budget", "Candidate", "Choice", "choose"]
 
 _MIB = 2.0**20
+_NO_TARGETS = ("onnx", "pytorch")  # the float model in plain operators, and models that are no files
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def choose(
             f"nothing was timed at batch {batch or 'any'} with {threads or 'any number of'} threads; "
             f"measured: {measured}"
         )
-    targets = dict.fromkeys(variant.target for variant in summary.others)
+    targets = dict.fromkeys(v.target for v in summary.others if v.target not in _NO_TARGETS)
     return [_choose(summary, target, budget, fitting[0]) for target in targets]
 
 

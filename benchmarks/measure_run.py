@@ -1,5 +1,6 @@
 """The last two stages of a run: measure its variants into ``summary.json``, and show that to people."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from benchmarks.report.html import html_summary
 from benchmarks.report.markdown import markdown_summary
 from benchmarks.report.terminal import print_summary
 from benchmarks.results import Summary, Variant, load_summary, save_summary
-from benchmarks.run_variants import bench_settings, candidates, lowered, variants
+from benchmarks.run_variants import bench_settings, candidates, float_lowerings, lowered, variants
 from deploy.cpu import cpu_info
 from deploy.pipeline.audit import is_audited
 from deploy.pipeline.export import FLOAT_FILE
@@ -53,7 +54,7 @@ def report(root: Path, console: Console) -> Summary:
 
 
 def _inputs(line: Line) -> Any:
-    files = [FLOAT_FILE]
+    files = [FLOAT_FILE, *float_lowerings(line)]
     for name, target, _ in lowered(line):
         files += [f"{name}/{file}" for file in ("model.onnx", "parity.json")]
         files += [f"{name}/audit.json"] if is_audited(target) else []
@@ -89,7 +90,7 @@ def _summary(line: Line, found: tuple[Variant, ...], noise: tuple[Noise, ...]) -
         model=line.config.model.name,
         recipe=", ".join(recipe.name for recipe in line.recipes),
         data=line.validation_in_words,
-        preprocessing=asdict(line.loaded.preprocessing),
+        preprocessing=json.loads(line.loaded.preprocessing.to_metadata()),
         reference=FLOAT,
         environment=describe_environment(),
         settings=line.config.model_dump(mode="json", exclude_none=True),

@@ -12,12 +12,14 @@ from benchmarks.onnx_file import file_size
 from benchmarks.results import Variant
 from deploy.pipeline.audit import is_audited
 from deploy.pipeline.export import FLOAT_FILE
-from deploy.pipeline.line import CONFIG, FLOAT, Line, variant_name
+from deploy.pipeline.line import CONFIG, FLOAT, Line, float_variant, variant_name
 from quant.recipe import Recipe
 
-__all__ = ["bench_settings", "candidates", "lowered", "variants"]
+__all__ = ["bench_settings", "candidates", "float_file", "float_lowerings", "lowered", "variants"]
 
 PYTORCH = "pytorch"
+PLAIN = f"{FLOAT}-plain"
+_AS_EXPORTED = "the float model in plain operators; FP32 is the same function in the graph for this runtime"
 _NOT_RUN = "exported and checked; not run here"
 _EAGER = "PyTorch without compilation; its size is that of the parameters"
 _FAKE_QUANT = "fake-quant layers in PyTorch: the numbers of the quantized model, not its speed"
@@ -29,11 +31,31 @@ def lowered(line: Line) -> list[tuple[str, str, Recipe]]:
     return [(variant_name(r, t), t.name, r) for r in line.recipes for t in line.targets]
 
 
+def float_lowerings(line: Line) -> list[str]:
+    """The files of the float model in a graph of its own for a target."""
+    return [f"{float_variant(target)}/model.onnx" for target in line.targets if target.fused_attention]
+
+
+def float_file(line: Line) -> str:
+    """The float model that variants are compared with: the best graph for this machine, if there is one.
+
+    Quantization must not be praised for what another graph of the same function gives.
+    """
+    plain = line.workspace.sha256(FLOAT_FILE)
+    for target in line.targets:
+        file = f"{float_variant(target)}/model.onnx"
+        if target.runs_here and target.fused_attention and line.workspace.sha256(file) != plain:
+            return file
+    return FLOAT_FILE
+
+
 def candidates(line: Line) -> list[Candidate]:
     """Everything that can be run on this machine."""
     how = line.config.bench
     options = {"providers": list(how.providers)}
-    found = [Candidate(FLOAT, line.workspace.path(FLOAT_FILE), options=options)]
+    found = [Candidate(FLOAT, line.workspace.path(float_file(line)), options=options)]
+    if float_file(line) != FLOAT_FILE:
+        found.append(Candidate(PLAIN, line.workspace.path(FLOAT_FILE), options=options))
     for name, target, _ in lowered(line):
         if platform.machine() in _RUN_ON.get(target, ()):
             found.append(Candidate(name, line.workspace.path(f"{name}/model.onnx"), options=options))
@@ -80,16 +102,20 @@ def variants(line: Line, accuracy: dict[str, Accuracy], speed: Speed) -> tuple[V
             "energy": energy,
         }
 
-    base = file_size(line.workspace.path(FLOAT_FILE))
+    best = float_file(line)
+    base = file_size(line.workspace.path(best))
+    floats = {FLOAT: best} if best == FLOAT_FILE else {FLOAT: best, PLAIN: FLOAT_FILE}
     found = [
         Variant(
-            name=FLOAT,
+            name=name,
             target="onnx",
-            file=FLOAT_FILE,
-            size_bytes=base,
-            size_ratio=1.0,
-            **figures(FLOAT, None),
+            file=file,
+            size_bytes=(size := file_size(line.workspace.path(file))),
+            size_ratio=base / size,
+            note=_AS_EXPORTED if name == PLAIN else None,
+            **figures(name, None),
         )
+        for name, file in floats.items()
     ]
     for name, target, recipe in lowered(line):
         file = f"{name}/model.onnx"

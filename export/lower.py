@@ -8,6 +8,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from export.passes.attention import FuseAttention
 from export.passes.base import Pass, PassNote, run_passes
 from export.passes.encodings import set_encodings
 from export.passes.fp8_casts import Fp8Casts
@@ -116,6 +117,8 @@ def _passes(target: Target, weight_only_accuracy: WeightOnlyAccuracy) -> list[Pa
         passes.append(PackedWeights(weight_only_accuracy == "int8"))
     if target.integer_bias:
         passes.append(IntegerBias())
+    if target.fused_attention:
+        passes.append(FuseAttention())
     if target.half_remainder:
         passes.append(HalfRemainder())
     return passes

@@ -26,6 +26,7 @@ class Target:
         matmul_patches: run convolutions with kernel = stride as matrix products.
         integer_bias: write the biases of Gemm as int32, without which it is not run in integers.
         half_remainder: write everything that stays float in float16.
+        fused_attention: write float attention as one operator.
         packed_weights: run weight-only products and grouped weights as com.microsoft MatMulNBits.
         simulates_fp8: it has no FP8 kernels, so FP8 is rounded by casts and multiplied in float32.
         weight_blocks: the group sizes of 4-bit weights that it takes, weight-only and symmetric; empty where
@@ -40,6 +41,7 @@ class Target:
     matmul_patches: bool = False
     integer_bias: bool = False
     half_remainder: bool = False
+    fused_attention: bool = False
     packed_weights: bool = False
     simulates_fp8: bool = False
     weight_blocks: tuple[int, ...] = ()
@@ -82,6 +84,7 @@ TARGETS: Mapping[str, Target] = {
             saturates=True,
             matmul_patches=True,
             integer_bias=True,
+            fused_attention=True,
             packed_weights=True,
             simulates_fp8=True,
         ),

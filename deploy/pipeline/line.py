@@ -24,7 +24,16 @@ from quant.models.load import LoadedModel, load_model
 from quant.recipe import Recipe, load_recipe
 from quant.store import load_calibration
 
-__all__ = ["CONFIG", "FLOAT", "Line", "open_run"]
+__all__ = [
+    "CONFIG",
+    "FLOAT",
+    "Line",
+    "calibration_file",
+    "float_variant",
+    "open_run",
+    "qdq_file",
+    "variant_name",
+]
 
 CONFIG = "config.yaml"
 FLOAT = "fp32"
@@ -170,6 +179,11 @@ def calibration_file(recipe: Recipe) -> str:
 def qdq_file(recipe: Recipe) -> str:
     """Where a recipe's model lies before it is lowered."""
     return f"{recipe.name}/qdq.onnx"
+
+
+def float_variant(target: Target) -> str:
+    """What the float model lowered for a target is called, and its folder."""
+    return f"{FLOAT}-{target.name}"
 
 
 def variant_name(recipe: Recipe, target: Target) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 
 from rich.console import Console
 
+from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.images import source_identity
-from deploy.pipeline.line import Line, calibration_file, qdq_file, variant_name
+from deploy.pipeline.line import Line, calibration_file, float_variant, qdq_file, variant_name
 from deploy.pipeline.workspace import Step
 from export.lower import lower
+from export.lower_float import lower_float
 from export.parity import check_parity
 from export.targets import Target
 from quant.recipe import Recipe
@@ -19,8 +21,32 @@ __all__ = ["steps"]
 
 
 def steps(line: Line) -> list[Step]:
-    """One for each recipe and target."""
-    return [_step(line, recipe, target) for recipe in line.recipes for target in line.targets]
+    """One for each recipe and target, and for the float model where a target has a graph of its own."""
+    floats = [_float_step(line, target) for target in line.targets if target.fused_attention]
+    return floats + [_step(line, recipe, target) for recipe in line.recipes for target in line.targets]
+
+
+def _float_step(line: Line, target: Target) -> Step:
+    name = float_variant(target)
+    return Step(
+        name=f"lower {name}",
+        inputs=lambda: {
+            "float": line.workspace.sha256(FLOAT_FILE),
+            "target": target.name,
+            "images": source_identity(line.config.calibration, line.parity_source),
+        },
+        outputs=tuple(f"{name}/{file}" for file in ("model.onnx", "lowering.json")),
+        work=partial(_lower_float, line, target),
+        packages=("quant", "export", "deploy"),
+    )
+
+
+def _lower_float(line: Line, target: Target, folder: Path) -> None:
+    folder = folder / float_variant(target)
+    folder.mkdir(parents=True)
+    plain, images = line.workspace.path(FLOAT_FILE), line.parity_images.numpy()
+    report = lower_float(plain, target, folder / "model.onnx", images)
+    _write(folder / "lowering.json", report.to_dict())
 
 
 def _step(line: Line, recipe: Recipe, target: Target) -> Step:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx_ir as ir
+import onnx_ir.passes.common  # not loaded with onnx_ir itself
 from numpy.typing import NDArray
 
 __all__ = [

@@ -25,7 +25,8 @@ def test_a_run_leaves_every_promised_file(finished: tuple[Project, Result]) -> N
     project, result = finished
     variant = ["audit.json", "lowering.json", "model.onnx", "parity.json"]
     assert project.left() == sorted(
-        ["fp32/model.onnx", "int8/calibration.safetensors", "int8/qdq.onnx"]
+        ["fp32/model.onnx", "fp32-ort-x86/lowering.json", "fp32-ort-x86/model.onnx"]
+        + ["int8/calibration.safetensors", "int8/qdq.onnx"]
         + [f"int8-ort-x86/{name}" for name in variant]
         + [f"int8-tensorrt/{name}" for name in variant[1:]]
         + ["report.html", "report.md", "summary.json"]
@@ -65,7 +66,7 @@ def test_a_second_run_skips_everything_and_changes_nothing(finished: tuple[Proje
     again = project.run()
     assert again.exit_code == 0
     steps = first.stderr.splitlines()
-    assert again.stderr.count("nothing has changed, skipped") == 7
+    assert again.stderr.count("nothing has changed, skipped") == 8
     assert "skipped" not in "".join(steps)
     assert before == {name: (project.out / name).stat().st_mtime_ns for name in before}
 
@@ -85,7 +86,7 @@ def test_the_copied_configuration_makes_the_same_run(finished: tuple[Project, Re
     project, _ = finished
     again = call("run", project.out / "config.yaml", "--out", project.out)
     assert again.exit_code == 0
-    assert again.stderr.count("nothing has changed, skipped") == 7
+    assert again.stderr.count("nothing has changed, skipped") == 8
 
 
 def test_bench_prints_json_and_nothing_else(finished: tuple[Project, Result]) -> None:
@@ -147,7 +148,7 @@ def test_a_changed_setting_does_only_what_depends_on_it(finished: tuple[Project,
     project, _ = finished
     project.change("bench", calls=4)
     again = project.run()
-    assert again.stderr.count("nothing has changed, skipped") == 6
+    assert again.stderr.count("nothing has changed, skipped") == 7
     assert "\nbench\n" in again.stderr
 
 
