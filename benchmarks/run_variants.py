@@ -15,7 +15,7 @@ from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.line import CONFIG, FLOAT, Line, float_variant, variant_name
 from quant.recipe import Recipe
 
-__all__ = ["bench_settings", "candidates", "float_file", "float_lowerings", "lowered", "variants"]
+__all__ = ["PLAIN", "bench_settings", "candidates", "float_file", "float_lowerings", "lowered", "variants"]
 
 PYTORCH = "pytorch"
 PLAIN = f"{FLOAT}-plain"

@@ -9,6 +9,7 @@ from benchmarks.compare.conditions import parse_condition
 from benchmarks.compare.show import Comparison
 from benchmarks.compare.verdicts import check_all, check_comparable
 from benchmarks.measure_run import SUMMARY
+from benchmarks.report.comparison import where
 from benchmarks.results import Summary, load_summary
 
 __all__ = ["compare_runs"]
@@ -43,6 +44,13 @@ def _remarks(base: Summary, new: Summary, found: Sequence[Change]) -> list[str]:
         if base.environment.packages.get(name) != new.environment.packages.get(name)
     ]
     remarks += [f"{name}: {then[name]} → {now[name]}" for name in then if then[name] != now[name]]
+    for which, summary in (("base", base), ("new", new)):
+        remarks += [
+            f"{which} run: too noisy to tell at {where((n.batch, n.threads))}: {summary.reference} took "
+            f"{n.ratio.low:.2f} to {n.ratio.high:.2f} of its own time"
+            for n in summary.noise
+            if not n.quiet
+        ]
     only = {v.name for v in new.others} - {v.name for v in base.others}
     remarks += [f"only the new run has {name}" for name in sorted(only)]
     for change in found:

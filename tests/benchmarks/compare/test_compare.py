@@ -172,6 +172,15 @@ def test_the_command(tmp_path: Path, summary_dict: Document) -> None:
     assert "median latency" in CliRunner().invoke(octavo.app, ask[:3]).stdout
 
 
+def test_a_noisy_run_is_told(tmp_path: Path, summary_dict: Document) -> None:
+    noisy = copy.deepcopy(summary_dict)
+    noisy["noise"] = [{"batch": 1, "threads": 2, "ratio": {"value": 1.0, "low": 0.8, "high": 1.2}}]
+    found = compare_runs(*written(tmp_path, summary_dict, noisy))
+    assert found.remarks == [
+        "new run: too noisy to tell at batch 1, 2 threads: fp32 took 0.80 to 1.20 of its own time"
+    ]
+
+
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(octavo.app, ["compare", str(tmp_path), str(tmp_path)])
     assert result.exit_code == 2
