@@ -27,7 +27,14 @@ from deploy.runner import Runner
 from quant.data.batches import Batch, batches
 from quant.errors import BadInput, Unsupported
 
-__all__ = ["audit_file", "audit_step", "load_predictions", "predict_float", "predict_step", "validation_inputs"]
+__all__ = [
+    "audit_file",
+    "audit_step",
+    "load_predictions",
+    "predict_float",
+    "predict_step",
+    "validation_inputs",
+]
 
 _AUDITED: Mapping[str, str] = {
     "x86_64": "ort-x86",
@@ -48,7 +55,11 @@ def predict_float(line: Line, console: Console | None = None) -> Step:
         return OrtRunner(line.workspace.path(FLOAT_FILE))
 
     return Step(
-        f"peer-predict {FLOAT}", inputs, (_answers(FLOAT),), partial(_predict, line, FLOAT, opened, console), ()
+        f"peer-predict {FLOAT}",
+        inputs,
+        (_answers(FLOAT),),
+        partial(_predict, line, FLOAT, opened, console),
+        (),
     )
 
 

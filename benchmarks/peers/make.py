@@ -14,6 +14,7 @@ from numpy.lib.format import open_memmap
 
 from benchmarks.peers.process import PeerFailed, Say, stream
 from benchmarks.peers.registry import FILES, Peer
+from benchmarks.peers.shared import shared_packages
 from deploy.cpu import cpu_info
 from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.images import source_identity
@@ -94,15 +95,18 @@ def _make(
 ) -> None:
     out.mkdir(parents=True)
     (out / "options.json").write_text(json.dumps(options), encoding="utf-8")
-    command = [
-        *(python, peer.script, "--model", workspace.path(FLOAT_MODEL), "--images", workspace.path(IMAGES)),
-        *("--options", out / "options.json", "--out", out),
-    ]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    files = {
+        "--model": workspace.path(FLOAT_MODEL),
+        "--images": workspace.path(IMAGES),
+        "--options": out / "options.json",
+        "--out": out,
+    }
+    command: list[str | Path] = [python, peer.script]
+    for name, path in files.items():
+        command += [name, path.absolute()]
     try:
-        with (out / _LOG).open("w", encoding="utf-8") as log:
-            stream([word if isinstance(word, str) else word.absolute() for word in command], show, log,
-                   environment | _VARIABLES)  # fmt: skip
+        with shared_packages() as variables, (out / _LOG).open("w", encoding="utf-8") as log:
+            stream(command, show, log, os.environ | _VARIABLES | variables)
         missing = [name for name in (*FILES[peer.backend], MADE) if not (out / name).is_file()]
         if missing:
             raise PeerFailed(f"its script ended without leaving {', '.join(missing)}")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,14 +15,13 @@ import numpy as np
 
 from benchmarks.peers.process import PeerFailed, end
 from benchmarks.peers.registry import Backend
+from benchmarks.peers.shared import shared_packages
 from deploy.runner import Array
 from quant.errors import InternalError
 
 __all__ = ["RemoteRunner"]
 
-_ROOT = Path(__file__).resolve().parents[2]
 _SERVER = Path(__file__).parent / "scripts" / "serve.py"
-_SHARED = ("deploy", "quant")  # what serve.py imports; not what else lies beside these
 _LENGTH = 8
 
 
@@ -39,39 +39,30 @@ class RemoteRunner:
     def __init__(self, python: Path, backend: Backend, model: Path, settings: Mapping[str, Any]) -> None:
         self._command = [str(python), str(_SERVER), backend, str(model), json.dumps(dict(settings))]
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        # Only our own packages, not the site-packages they may lie in: those are for another environment.
-        self._folder = tempfile.TemporaryDirectory(prefix="octavo-")
-        for name in _SHARED:
-            (Path(self._folder.name) / name).symlink_to(_ROOT / name)
-        self._errors = (Path(self._folder.name) / "errors.txt").open("w+", encoding="utf-8")
-        try:
+        with ExitStack() as stack:
+            variables = stack.enter_context(shared_packages())
+            self._errors = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                env=os.environ | {"PYTHONPATH": self._folder.name, "PYTHONDONTWRITEBYTECODE": "1"},
+                env=os.environ | variables,
                 start_new_session=True,
             )
+            stack.callback(end, self._process)
             self._receive()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is not None:
-            end(self._process)
-            self._process = None
-        if self._folder is not None:
-            self._errors.close()
-            self._folder.cleanup()
-            self._folder = None
+        self._process = None
+        self._stack.close()
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model once, over there.

@@ -146,9 +146,7 @@ def _variant(work: _Work, peer: Peer) -> Variant:
     size = _size(work.workspace.path(f"{peer.name}/{name}") for name in FILES[peer.backend])
     base = _size([work.workspace.path(FLOAT_MODEL)])
     try:
-        accuracy = score(
-            load_predictions(work.workspace, peer.name), load_predictions(work.workspace, FLOAT)
-        )
+        accuracy = score(load_predictions(work.workspace, peer.name), load_predictions(work.workspace, FLOAT))
     except BadInput as error:
         raise PeerFailed(f"it was made and runs, but its answers cannot be judged: {error}") from error
     return Variant(

@@ -65,7 +65,7 @@ def compile_model(model: Path, settings: CompileSettings | None = None) -> Any:
         read = core.read_model(model)
     except RuntimeError as error:
         raise BadInput(
-            f"{model}: OpenVINO {ov.__version__} cannot read it; the file may be truncated, its .bin missing, "
+            f"{model}: OpenVINO {ov.__version__} cannot read it; it may be truncated, its .bin missing, "
             f"or not a model: {error}"
         ) from error
     try:
@@ -110,7 +110,9 @@ def _check_used(compiled: Any, settings: CompileSettings) -> None:
     for name, value in wanted.items():
         used = int(compiled.get_property(name))
         if used != value:
-            raise Unsupported(f"OpenVINO took {used} for {name}, not {value}; this machine may have fewer cores")
+            raise Unsupported(
+                f"OpenVINO took {used} for {name}, not {value}; this machine may have fewer cores"
+            )
     precision = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if precision != settings.precision:
         raise Unsupported(f"OpenVINO computes in {precision} on this CPU, not in {settings.precision}")

@@ -1,15 +1,16 @@
 """NVIDIA Model Optimizer's ONNX post-training quantization, calibrated on the CPU.
 
-Options: ``arguments`` are those of ``modelopt.onnx.quantization.quantize``.
+Options: ``arguments`` are those of ``modelopt.onnx.quantization.quantize``; ``images`` limits the
+calibration images.
 
 Source: https://nvidia.github.io/Model-Optimizer/guides/_onnx_quantization.html
 """
 
 import shutil
 
-import numpy as np
 from modelopt.onnx.quantization import quantize as modelopt_quantize
-from peer_protocol import Job, main
+
+from benchmarks.peers.scripts.peer_protocol import Job, main
 
 
 def quantize(job: Job) -> None:
@@ -18,7 +19,7 @@ def quantize(job: Job) -> None:
     shutil.copyfile(job.model, model)
     modelopt_quantize(
         str(model),
-        calibration_data={job.input_name: np.array(job.images)},
+        calibration_data={job.input_name: job.images[job.chosen]},
         calibration_eps=["cpu"],
         output_path=str(job.out / "model.onnx"),
         **job.options.get("arguments", {}),

@@ -11,15 +11,16 @@ from typing import Any
 import nncf
 import onnx
 from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
-from peer_protocol import Job, main
+
+from benchmarks.peers.scripts.peer_protocol import Job, main
 
 _ENUMS = {"model_type": nncf.ModelType, "preset": nncf.QuantizationPreset, "overflow_fix": OverflowFix}
 
 
 def quantize(job: Job) -> None:
     """Quantize into ``model.xml`` and ``model.bin``, or ``model.onnx``."""
-    images = nncf.Dataset(list(range(len(job.images))), _Rows(job))
-    arguments = _named(job.options.get("arguments", {})) | {"subset_size": len(job.images)}
+    images = nncf.Dataset(job.chosen, _Rows(job))
+    arguments = _named(job.options.get("arguments", {})) | {"subset_size": len(job.chosen)}
     if "advanced" in job.options:
         advanced = AdvancedQuantizationParameters(**_named(job.options["advanced"]))
         arguments["advanced_parameters"] = advanced

@@ -7,7 +7,8 @@ Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization
 
 from onnxruntime.quantization import quantize_dynamic as ort_quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from peer_protocol import Job, main
+
+from benchmarks.peers.scripts.peer_protocol import Job, main
 
 
 def quantize(job: Job) -> None:

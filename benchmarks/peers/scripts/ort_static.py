@@ -1,7 +1,7 @@
 """ONNX Runtime's ``quantize_static``.
 
 Options: ``preprocess`` runs ``quant_pre_process`` first, as its documentation recommends; ``arguments`` are
-those of ``quantize_static``, with types and methods by name.
+those of ``quantize_static``, with types and methods by name; ``images`` limits the calibration images.
 
 Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 """
@@ -13,7 +13,8 @@ from typing import Any
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
 from onnxruntime.quantization import quantize_static as ort_quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from peer_protocol import Job, main
+
+from benchmarks.peers.scripts.peer_protocol import Job, main
 
 _ENUMS = {
     "quant_format": QuantFormat,

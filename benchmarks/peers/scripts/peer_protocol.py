@@ -57,8 +57,15 @@ class Job:
     def feeds(self) -> Iterator[dict[str, NDArray[np.float32]]]:
         """The images as ``{input: [B, C, H, W]}``; B is 1, or what the model is fixed to."""
         size = self._input.type.tensor_type.shape.dim[0].dim_value or 1
-        for start in range(0, len(self.images) - size + 1, size):
-            yield {self.input_name: np.array(self.images[start : start + size])}
+        chosen = self.chosen
+        for start in range(0, len(chosen) - size + 1, size):
+            yield {self.input_name: self.images[chosen[start : start + size]]}
+
+    @property
+    def chosen(self) -> list[int]:
+        """Numbers of the images: evenly spaced where option ``images`` asks for fewer than there are."""
+        count = min(self.options.get("images", len(self.images)), len(self.images))
+        return [i * len(self.images) // count for i in range(count)]
 
     @property
     def _input(self) -> Any:
