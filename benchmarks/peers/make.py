@@ -101,7 +101,7 @@ def _make(
         "--options": out / "options.json",
         "--out": out,
     }
-    command: list[str | Path] = [python, peer.script]
+    command: list[str | Path] = [python, "-P", peer.script]
     for name, path in files.items():
         command += [name, path.absolute()]
     try:

@@ -37,7 +37,7 @@ class RemoteRunner:
     """
 
     def __init__(self, python: Path, backend: Backend, model: Path, settings: Mapping[str, Any]) -> None:
-        self._command = [str(python), str(_SERVER), backend, str(model), json.dumps(dict(settings))]
+        self._command = [str(python), "-P", str(_SERVER), backend, str(model), json.dumps(dict(settings))]
         self._process: subprocess.Popen[bytes] | None = None
         self._stack = ExitStack()
 
