@@ -99,6 +99,7 @@ def test_two_builds_at_once_end_with_one_environment(tmp_path: Path, base: Path)
     python = interpreter_path(requirements, cache)
 
     def other_is_faster(line: str) -> None:
+        assert line
         if not python.exists():
             python.parent.mkdir(parents=True)
             python.write_text("theirs")
@@ -136,5 +137,3 @@ def test_every_list_of_the_repository_pins_each_package_once() -> None:
         names = [line.partition("==")[0].lower() for line in lines]
         assert all("==" in line and "://" not in line for line in lines), path
         assert len(set(names)) == len(names), path
-
-
