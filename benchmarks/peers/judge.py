@@ -69,7 +69,7 @@ def predict_step(
     """A peer's answers to the run's validation images.
 
     ONNX files are run by our ONNX Runtime, as our own variants are; anything else in the peer's environment.
-    The step's work raises `PeerFailed` where the model cannot be run.
+    Its work raises `PeerFailed` where the model cannot be run.
 
     Args:
         peer: whose model is judged.

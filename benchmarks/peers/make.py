@@ -59,14 +59,14 @@ def input_steps(line: Line) -> list[Step]:
 def make_step(peer: Peer, workspace: Workspace, python: Callable[[], Path], show: Say) -> Step:
     """The step in which a peer's script makes its model.
 
+    Its work raises `PeerFailed` where the script fails or leaves no model; what the script printed is kept
+    beside where the model would be.
+
     Args:
         peer: what is made.
         workspace: the folder of all peers, with the files of :func:`input_steps`.
         python: gives the interpreter of its environment; called only when there is something to do.
         show: told each line that the script prints.
-
-    The step's work raises `PeerFailed` where the script fails or leaves no model; what it printed is kept
-    beside where the model would be.
     """
     options = peer.options(cpu_info())
 

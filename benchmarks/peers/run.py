@@ -90,7 +90,6 @@ def make_peers(
             return make_interpreter(peer.requirements, cache, say, show)
 
     work = _Work(line, workspace, interpreter, say, show, console)
-    # The name of a step's stamp takes the place of its stage; say it without.
     for step in (*input_steps(line), predict_float(line, console)):
         workspace.do(step, say=say)
     judged = {peer.name: _result(work, peer) for peer in peers}
