@@ -20,6 +20,7 @@ from quant.errors import BadInput, Unsupported
 
 _BAD_INPUT, _INTERRUPTED = 2, 130
 _WIDTH = 100
+_WIDE = 160
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,6 +85,8 @@ def _stopping(status: Status, say: Callable[[str], None]) -> Callable[[str], Non
 
 def _print(results: PeerResults, ours: Sequence[Variant]) -> None:
     console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width that the table would have to fit
+        console = Console(width=_WIDE)
     print_grid(peer_grid(results, ours), console)
     for text in failures(results):
         console.print(Text(text, style="bold red"), highlight=False, soft_wrap=True)

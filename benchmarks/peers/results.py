@@ -37,7 +37,7 @@ class PeerResult(BaseModel):
         backend: what runs the model.
         versions: package name to version, in the environment that made it.
         seconds: what quantizing took, imports left out; of no use to compare tools on a busy machine.
-        peak_mib: the most memory that the process which quantized ever held.
+        peak_mib: the most memory that the process which quantized ever held; ``None`` where it cannot tell.
         variant: its figures; the file is relative to this one. ``None`` where it failed.
         failure: why it could not be made or run, in one line. ``None`` where it was.
     """
