@@ -64,8 +64,8 @@ def make_peers(
 ) -> PeerResults:
     """Make some peers of a run, judge them, and write ``peers.json``.
 
-    A peer that fails is an entry with the reason; it is tried again by the next call. What earlier calls made
-    from the same inputs stays in the file.
+    The file is written after each peer. A peer that fails is an entry with the reason; it is tried again by
+    the next call. What earlier calls made from the same inputs stays in the file.
 
     Args:
         run: the folder of a run whose float model is exported.
@@ -92,7 +92,6 @@ def make_peers(
     work = _Work(line, workspace, interpreter, say, show, console)
     for step in (*input_steps(line), predict_float(line, console)):
         workspace.do(step, say=say)
-    judged = {peer.name: _result(work, peer) for peer in peers}
     inputs = digest([float_model, workspace.sha256(IMAGES), validation_inputs(line)])
     results = PeerResults(
         created=datetime.now(UTC),
@@ -103,9 +102,13 @@ def make_peers(
         inputs=inputs,
         environment=describe_environment(),
         reference=_reference(work),
-        peers=_in_order({**_earlier(workspace, inputs), **judged}),
+        peers=_in_order(_earlier(workspace, inputs)),
     )
-    save_peers(results, workspace.path(PEERS_FILE))
+    for peer in peers:
+        known = {found.name: found for found in results.peers}
+        known[peer.name] = _result(work, peer)
+        results = results.model_copy(update={"peers": _in_order(known)})
+        save_peers(results, workspace.path(PEERS_FILE))
     return results
 
 

@@ -140,6 +140,22 @@ def test_an_environment_that_cannot_be_built_is_a_row(
     assert only(results, "copy").failure == "no network for copy"
 
 
+def test_what_is_judged_is_in_the_file_before_the_next_peer_begins(
+    exported: Project, add_peer: Add, tmp_path: Path
+) -> None:
+    add_peer("one")
+    add_peer("two")
+
+    def interrupted(peer: Peer) -> Path:
+        if peer.name == "two":
+            raise KeyboardInterrupt
+        return Path(sys.executable)
+
+    with pytest.raises(KeyboardInterrupt):
+        make_peers(exported.out, ["one", "two"], tmp_path, interpreter=interrupted)
+    assert [peer.name for peer in load_peers(tmp_path / "peers.json").peers] == ["one"]
+
+
 def test_peers_of_earlier_calls_stay_while_they_are_comparable(
     exported: Project, add_peer: Add, tmp_path: Path
 ) -> None:
