@@ -58,7 +58,7 @@ def run(config: Config, out: Out) -> None:
     line = _begin(config, out)
     for stage in STAGES:
         do_stage(line, stage, _say)
-    report(out)
+    report([out])
 
 
 @app.command()
@@ -229,12 +229,28 @@ def choose(
 
 
 @app.command()
-def report(run: Run) -> None:
-    """Print a run's summary; leaves report.html and report.md."""
-    from benchmarks.measure_run import report as write_report
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, one or several.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where to; a single run's own folder by default.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all figures as CSV.")] = None,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as Parquet.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write every timed call as Parquet.")
+    ] = None,
+    png: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also write the charts as PNG.")] = None,
+) -> None:
+    """Print the summaries of runs; leaves report.html and report.md."""
+    from benchmarks.report.terminal import print_summary
+    from benchmarks.report.write import Wanted, write_report
 
-    write_report(run, Console())
-    _say(f"{run / 'report.html'}")
+    page, found = write_report(runs, out, Wanted(csv, parquet, samples, png))
+    for one in found:
+        if len(found) > 1:
+            _say(one.name)
+        print_summary(one.summary, Console())
+    _say(f"{page}")
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""Write a text file so that a reader sees the old one or the whole new one, never half of it."""
+"""Write a file so that a reader sees the old one or the whole new one, never half of it."""
 
 import tempfile
 from pathlib import Path
 
 from quant.errors import BadInput
 
-__all__ = ["write_text"]
+__all__ = ["write_bytes", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -14,13 +14,22 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         BadInput: the folder does not exist or cannot be written; an older file is left as it was.
     """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write beside ``path``, then rename over it.
+
+    Raises:
+        BadInput: the folder does not exist or cannot be written; an older file is left as it was.
+    """
     beside: Path | None = None
     try:
         with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+            "wb", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
         ) as file:
             beside = Path(file.name)
-            file.write(text)
+            file.write(data)
         beside.chmod(0o644)
         beside.replace(path)
     except OSError as error:

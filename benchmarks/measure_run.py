@@ -1,4 +1,4 @@
-"""The last two stages of a run: measure its variants into ``summary.json``, and show that to people."""
+"""The last stage of a run: measure its variants into ``summary.json``."""
 
 import json
 from collections.abc import Iterator
@@ -9,17 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from benchmarks.bench import bench_accuracy, bench_speed
 from benchmarks.environment import describe_environment
-from benchmarks.files import write_text
 from benchmarks.latency import Noise
 from benchmarks.recorded import check_float
-from benchmarks.report.html import html_summary
-from benchmarks.report.markdown import markdown_summary
-from benchmarks.report.terminal import print_summary
-from benchmarks.results import Summary, Variant, load_summary, save_summary
+from benchmarks.results import Summary, Variant, save_summary
 from benchmarks.run_variants import bench_settings, candidates, float_lowerings, lowered, variants
 from deploy.cpu import cpu_info
 from deploy.pipeline.audit import is_audited
@@ -29,7 +24,7 @@ from deploy.pipeline.line import CONFIG, FLOAT, Line
 from deploy.pipeline.workspace import Step
 from quant.data.batches import Batch, batches
 
-__all__ = ["SUMMARY", "bench_steps", "report"]
+__all__ = ["SUMMARY", "bench_steps"]
 
 SUMMARY = "summary.json"
 
@@ -38,19 +33,6 @@ def bench_steps(line: Line) -> list[Step]:
     """One for the whole run: variants are timed against each other."""
     step = Step("bench", partial(_inputs, line), (SUMMARY,), partial(_bench, line), ("benchmarks", "deploy"))
     return [step]
-
-
-def report(root: Path, console: Console) -> Summary:
-    """Print a run's summary and write ``report.html`` and ``report.md`` beside it.
-
-    Raises:
-        BadInput: there is no summary, or the files cannot be written.
-    """
-    summary = load_summary(root / SUMMARY)
-    write_text(root / "report.html", html_summary(summary))
-    write_text(root / "report.md", markdown_summary(summary))
-    print_summary(summary, console)
-    return summary
 
 
 def _inputs(line: Line) -> Any:

@@ -1,4 +1,4 @@
-"""The files of a profile: ``statistics.csv``, ``sensitivity.csv``, ``summary.json`` and ``plots/*.svg``."""
+"""The files of a profile: its tables as CSV, ``summary.json`` and ``plots/*.svg``."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.profile.measure import LayerSensitivity
 from benchmarks.profile.plots import draw
-from benchmarks.profile.rows import COLUMNS, Cell, rows, sensitivity_rows
+from benchmarks.profile.rows import COLUMNS, HISTOGRAM_COLUMNS, Cell, histogram_rows, rows, sensitivity_rows
 from benchmarks.profile.sensitivity import draw_measured
 from quant.profile import OUTLIER_SIGMAS, Profile, remedies
 
@@ -37,7 +37,10 @@ def write_profile(
     """
     drawings = draw(profile)
     summary = dict(about) | summary_of(profile)
-    tables = {"statistics.csv": _csv(COLUMNS, rows(profile))}
+    tables = {
+        "statistics.csv": _csv(COLUMNS, rows(profile)),
+        "histograms.csv": _csv(HISTOGRAM_COLUMNS, histogram_rows(profile)),
+    }
     if sensitivity is not None:
         drawings += draw_measured(sensitivity)
         summary["sensitivity"] = _sensitivity(sensitivity)

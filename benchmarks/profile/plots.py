@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.profile.correlation import correlation_map
 from benchmarks.profile.drawing import WIDTH, Drawing, finished, layer_rows, powers_of_ten
+from benchmarks.profile.rows import HISTOGRAM_BINS, HISTOGRAMS
 from benchmarks.report.svg import INK, MUTED, SERIES, drawing_style
 from quant.profile import OUTLIER_SIGMAS, LayerProfile, Profile
 
@@ -15,8 +16,6 @@ __all__ = ["draw"]
 
 _FLOAT, _QUANTIZED = SERIES[0], SERIES[1]
 _ACCUMULATED, _ISOLATED = SERIES[1], SERIES[2]
-_HISTOGRAMS = 6
-_HISTOGRAM_BINS = 120
 
 
 def draw(profile: Profile) -> list[Drawing]:
@@ -141,7 +140,7 @@ def _outliers(profile: Profile) -> Drawing | None:
 
 
 def _histograms(profile: Profile) -> Drawing | None:
-    worst: Sequence[LayerProfile] = profile.worst(_HISTOGRAMS)
+    worst: Sequence[LayerProfile] = profile.worst(HISTOGRAMS)
     if not worst:
         return None
     across = min(2, len(worst))
@@ -149,7 +148,7 @@ def _histograms(profile: Profile) -> Drawing | None:
     figure = Figure(figsize=(WIDTH, 0.5 + 1.9 * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).flatten()
     for axes, layer in zip(panels, worst, strict=False):
-        edges, exact, quantized = layer.output.histogram.trimmed(_HISTOGRAM_BINS)
+        edges, exact, quantized = layer.output.histogram.trimmed(HISTOGRAM_BINS)
         axes.stairs(exact / exact.sum(), edges, color=_FLOAT, lw=1.4, label="FP32")
         axes.stairs(quantized / quantized.sum(), edges, color=_QUANTIZED, lw=1.0, label="quantized")
         axes.set_yscale("log")

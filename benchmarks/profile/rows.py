@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from benchmarks.profile.measure import LayerSensitivity
 from quant.profile import BlockProfile, Comparison, LayerProfile, Profile
 
-__all__ = ["COLUMNS", "METRICS", "Cell", "rows", "sensitivity_rows"]
+__all__ = [
+    "COLUMNS",
+    "HISTOGRAMS",
+    "HISTOGRAM_BINS",
+    "HISTOGRAM_COLUMNS",
+    "METRICS",
+    "Cell",
+    "histogram_rows",
+    "rows",
+    "sensitivity_rows",
+]
 
 Cell = str | int | float | None
 
@@ -33,6 +43,21 @@ COLUMNS: Mapping[str, str] = {
 }
 """Column to its meaning. A cell is empty where a figure does not apply; ``inf`` dB is no error at all."""
 
+HISTOGRAM_COLUMNS: Mapping[str, str] = {
+    "layer": "one of the layers with the lowest QSNR of their own",
+    "low": "where the bin begins",
+    "high": "where it ends",
+    "float": "share of the float output's values in the bin",
+    "quantized": "share of the quantized output's values in the bin",
+}
+"""Column to its meaning."""
+
+HISTOGRAMS = 6
+"""How many layers have one."""
+
+HISTOGRAM_BINS = 120
+"""At most that many bins."""
+
 METRICS = (
     *("qsnr_db", "mse", "cosine", "kl", "float_outlier_ratio", "quantized_outlier_ratio"),
     *("isolated_qsnr_db", "weight_share", "mean_shift", "weight_sqnr_db", "channel_ratio", "range_sigmas"),
@@ -44,6 +69,18 @@ def rows(profile: Profile) -> list[dict[str, Cell]]:
     """One row per layer in the order of execution, then one per block; the keys are :data:`COLUMNS`."""
     found = [*map(_layer, profile.layers), *map(_block, profile.blocks)]
     return [{column: row.get(column) for column in COLUMNS} for row in found]
+
+
+def histogram_rows(profile: Profile) -> list[dict[str, Cell]]:
+    """The values of the worst layers' outputs: one row per layer and bin; the keys are the columns."""
+    found: list[dict[str, Cell]] = []
+    for layer in profile.worst(HISTOGRAMS):
+        edges, exact, quantized = layer.output.histogram.trimmed(HISTOGRAM_BINS)
+        shares = zip(edges, edges[1:], exact / exact.sum(), quantized / quantized.sum(), strict=False)
+        for low, high, a, b in shares:
+            cells = {"low": float(low), "high": float(high), "float": float(a), "quantized": float(b)}
+            found.append({"layer": layer.name, **cells})
+    return found
 
 
 def sensitivity_rows(found: LayerSensitivity) -> list[dict[str, Cell]]:

@@ -9,7 +9,7 @@ from benchmarks.report.cells import Grid, label, percent
 from benchmarks.results import Summary, Variant
 from quant.errors import BadInput
 
-__all__ = ["AuditView", "audit_grids", "audit_view"]
+__all__ = ["AuditView", "Multiplication", "audit_grids", "audit_view"]
 
 
 class _Finding(BaseModel, frozen=True):
@@ -18,7 +18,9 @@ class _Finding(BaseModel, frozen=True):
     remedy: str
 
 
-class _Multiplication(BaseModel, frozen=True):
+class Multiplication(BaseModel, frozen=True):
+    """A node that multiplies, as the audit describes it."""
+
     module: str
     op: str
     kind: str
@@ -54,7 +56,7 @@ class AuditView(BaseModel, frozen=True):
 
     total_share: float
     weight_share: float
-    multiplications: tuple[_Multiplication, ...] = ()
+    multiplications: tuple[Multiplication, ...] = ()
     leftovers: tuple[_Leftover, ...] = ()
     saturation: tuple[_Risk, ...] = ()
     notes: tuple[str, ...] = ()
@@ -123,7 +125,7 @@ def _unfused(variant: Variant, audit: AuditView) -> Grid:
 
 
 def _float(variant: Variant, audit: AuditView, title: str, weight_only: bool) -> Grid:
-    groups: dict[tuple[str, str], list[_Multiplication]] = {}
+    groups: dict[tuple[str, str], list[Multiplication]] = {}
     for item in audit.multiplications:
         told = any(finding.rule == "weight-only" for finding in item.findings)
         if not item.integer and not item.intended and told == weight_only:
@@ -145,14 +147,14 @@ def _leftovers(variant: Variant, audit: AuditView) -> Grid:
     return Grid(f"Q/DQ nodes that run, {label(variant.name)}", ("Why", "Operator", "Count", "Verdict"), rows)
 
 
-def _broken(audit: AuditView) -> list[_Multiplication]:
+def _broken(audit: AuditView) -> list[Multiplication]:
     return [m for m in audit.multiplications if not m.integer and m.intended]
 
 
-def _by_rule(items: list[_Multiplication]) -> dict[_Finding | None, list[_Multiplication]]:
+def _by_rule(items: list[Multiplication]) -> dict[_Finding | None, list[Multiplication]]:
     """One entry per broken rule, worded as first met; a node that broke two stands under both."""
     worded: dict[str, _Finding] = {}
-    groups: dict[_Finding | None, list[_Multiplication]] = {}
+    groups: dict[_Finding | None, list[Multiplication]] = {}
     for item in items:
         for finding in item.findings:
             groups.setdefault(worded.setdefault(finding.rule, finding), []).append(item)
@@ -161,7 +163,7 @@ def _by_rule(items: list[_Multiplication]) -> dict[_Finding | None, list[_Multip
     return groups
 
 
-def _share(items: list[_Multiplication], audit: AuditView) -> str:
+def _share(items: list[Multiplication], audit: AuditView) -> str:
     return percent(sum(i.macs for i in items) / (sum(m.macs for m in audit.multiplications) or 1))
 
 

@@ -1,16 +1,26 @@
 """The main table: every figure of the reference beside that of each variant."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from pydantic import JsonValue, TypeAdapter
 
 from benchmarks.accuracy import Accuracy
 from benchmarks.latency import Latency
 from benchmarks.report.audit import audit_view
-from benchmarks.report.cells import DASH, Grid, decimals, label, optional, percent, size, times
+from benchmarks.report.cells import DASH, Grid, decimals, label, optional, percent, plain, size, times
 from benchmarks.results import Summary, Variant
 
 __all__ = ["comparison", "configurations", "entry", "ordered", "where"]
 
 Row = tuple[str, ...]
+
+_LIST = 8  # longer ones, such as single calls, are for the raw data
+_LATENCY = frozenset(
+    ("batch", "threads", "first_ms", "warmup_ms", "samples_ms", "median_ms", "p90_ms", "p99_ms")
+) | {"images_per_s", "speedup"}
+_VARIANT = frozenset(
+    ("name", "target", "file", "size_bytes", "size_ratio", "accuracy", "latency", "memory", "audit", "parity")
+) | {"note"}
 
 
 def comparison(summary: Summary) -> Grid:
@@ -74,6 +84,7 @@ def _latency_rows(variants: tuple[Variant, ...], configuration: tuple[int, int])
         row("Speed-up", _speed),
         row("Throughput", lambda e: f"{decimals(e.images_per_s)} img/s"),
         row("First call", lambda e: f"{decimals(e.first_ms)} ms"),
+        *_more([entry(v, configuration) for v in variants], _LATENCY),
     ]
 
 
@@ -97,4 +108,25 @@ def _cost_rows(variants: tuple[Variant, ...]) -> list[Row]:
         ("File size", *(size(v.size_bytes) for v in variants)),
         ("Size ratio", *(optional(times, v.size_ratio) for v in variants)),
         ("Integer share", *(optional(lambda a: percent(a.total_share), audit_view(v)) for v in variants)),
+        *_more(variants, _VARIANT),
     ]
+
+
+def _more(found: Sequence[Latency | Variant | None], shown: frozenset[str]) -> list[Row]:
+    """Figures that a summary carries besides those with a row of their own, each under its own name."""
+    cells = [{} if holder is None else _json(holder, set(shown)) for holder in found]
+    names = dict.fromkeys(name for cell in cells for name in cell)
+    return [
+        (_words(name), *(plain(cell[name]) if name in cell else DASH for cell in cells)) for name in names
+    ]
+
+
+def _json(holder: Latency | Variant, shown: set[str]) -> dict[str, JsonValue]:
+    found: dict[str, JsonValue] = TypeAdapter(type(holder)).dump_python(
+        holder, mode="json", exclude=shown, exclude_none=True
+    )
+    return {key: v for key, v in found.items() if not isinstance(v, list) or len(v) <= _LIST}
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()

@@ -1,22 +1,36 @@
-"""The summary as one page that needs nothing else: no network, no script, light and dark."""
+"""The report as one page that needs nothing else: no network, its own library for charts, light and dark."""
 
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.files import write_text
 from benchmarks.report.audit import audit_grids, audit_view
-from benchmarks.report.cells import decimals, label, percent, times
+from benchmarks.report.cells import Grid, decimals, label, percent, times
+from benchmarks.report.charts import ChartGroup, chart_groups
+from benchmarks.report.charts.render import runtime, vega
 from benchmarks.report.comparison import comparison, configurations, entry
 from benchmarks.report.details import environment_grid, parity_grids, settings_grid
-from benchmarks.report.plots import plots
+from benchmarks.report.network import networks
+from benchmarks.report.overview import overview
+from benchmarks.report.palette import stylesheet
+from benchmarks.report.runs import Run, entries
 from benchmarks.report.verdict import Verdict, verdicts
 from benchmarks.results import Summary, Variant
 
-__all__ = ["html_summary", "save_html"]
+__all__ = ["html_report"]
+
+_BRIEF = 4  # with more verdicts than these, each is a sentence alone
+_SHAPES = {
+    "circle": "M-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0z",
+    "square": "M-5.5 -5.5h11v11h-11z",
+    "diamond": "M0 -7.5L6 0L0 7.5L-6 0z",
+    "triangle-up": "M0 -6.5L7 5.5H-7z",
+    "triangle-down": "M0 6.5L7 -5.5H-7z",
+}
 
 
 @dataclass(frozen=True)
@@ -25,32 +39,56 @@ class _Tile:
     caption: str
 
 
-def html_summary(summary: Summary) -> str:
-    """The whole page; the same summary gives the same bytes."""
-    here = files("benchmarks.report")
+def html_report(runs: Sequence[Run]) -> str:
+    """The whole page; the same runs give the same bytes.
+
+    Raises:
+        BadInput: a record of a summary is not what it should be.
+    """
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = page.from_string((here / "page.html").read_text(encoding="utf-8"))
-    return template.render(
-        summary=summary,
-        style=Markup((here / "style.css").read_text(encoding="utf-8")),
-        created=f"{summary.created:%Y-%m-%d %H:%M} UTC",
-        verdicts=[(verdict, _tiles(summary, verdict)) for verdict in verdicts(summary)],
-        comparison=comparison(summary),
-        plots=[(plot, Markup(plot.svg)) for plot in plots(summary)],
-        audits=audit_grids(summary),
-        parities=parity_grids(summary),
-        environment=environment_grid(summary),
-        settings=settings_grid(summary),
+    groups = chart_groups(runs)
+    said = [(v, _tiles(run.summary, v), run) for run in runs for v in verdicts(run.summary)]
+    models = list(dict.fromkeys(run.summary.model for run in runs))
+    recipes = list(dict.fromkeys(run.summary.recipe for run in runs))
+    return page.from_string(_file("page.html")).render(
+        runs=runs,
+        title=", ".join(models),
+        subtitle="; ".join(recipes),
+        style=Markup(stylesheet()),
+        created=", ".join(dict.fromkeys(f"{run.summary.created:%Y-%m-%d %H:%M} UTC" for run in runs)),
+        verdicts=said,
+        brief=len(said) > _BRIEF,
+        overview=overview(runs),
+        shapes=_SHAPES,
+        groups=groups,
+        networks=networks(entries(runs)),
+        audits=_per_run(runs, audit_grids),
+        parities=_per_run(runs, parity_grids),
+        comparisons=[(name, grids[0]) for name, grids in _per_run(runs, lambda s: (comparison(s),))],
+        methods=[(run, environment_grid(run.summary), settings_grid(run.summary)) for run in runs],
+        specs=Markup(_specs(groups)),
+        runtime=Markup(runtime()),
+        script=Markup(_file("page.js")),
     )
 
 
-def save_html(summary: Summary, path: Path) -> None:
-    """Write the page; an older one is replaced only by the whole new one.
+def _file(name: str) -> str:
+    return (files("benchmarks.report") / name).read_text(encoding="utf-8")
 
-    Raises:
-        BadInput: the folder does not exist or cannot be written.
-    """
-    write_text(path, html_summary(summary))
+
+def _specs(groups: Sequence[ChartGroup]) -> str:
+    """Every drawing by name, as JSON in which no text can end the element around it."""
+    found = {chart.name: vega(chart) for group in groups for chart in group.charts}
+    text = json.dumps(found, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+    return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+
+
+def _per_run(
+    runs: Sequence[Run], tables: Callable[[Summary], tuple[Grid, ...]]
+) -> list[tuple[str, tuple[Grid, ...]]]:
+    """(name of the run, its tables) of the runs that have any; the name is empty where there is only one."""
+    found = [(run.name if len(runs) > 1 else "", tables(run.summary)) for run in runs]
+    return [(name, grids) for name, grids in found if grids]
 
 
 def _tiles(summary: Summary, verdict: Verdict) -> list[_Tile]:

@@ -1,28 +1,82 @@
 """The summary as Markdown, for a comment on a pull request."""
 
 import re
+from collections.abc import Sequence
 
 from benchmarks.report.cells import Grid
 from benchmarks.report.comparison import comparison
+from benchmarks.report.overview import overview
+from benchmarks.report.runs import Run
 from benchmarks.report.verdict import verdicts
 from benchmarks.results import Summary
 
-__all__ = ["markdown_grid", "markdown_summary"]
+__all__ = ["markdown_grid", "markdown_report", "markdown_summary"]
+
+_LONGEST = 60_000  # characters; the usual limit of a comment is 65,536
+_COLUMNS = 5  # of a table that is read without scrolling
+
+
+def markdown_report(runs: Sequence[Run]) -> str:
+    """One run as `markdown_summary` has it; several below a table of all their variants.
+
+    A run with many variants also gets that table, a row each, and its wide one is folded away. Where the
+    whole would be longer than a comment may be, the wide tables are left out, which is said.
+    """
+    many = len(runs) > 1 or len(runs[0].summary.variants) > _COLUMNS - 1
+    if not many:
+        return markdown_summary(runs[0].summary)
+    for wide in (True, False):
+        parts = ["### " + _escape(", ".join(dict.fromkeys(run.summary.model for run in runs))), _rows(runs)]
+        if len(runs) > 1:
+            parts.append("Speed-ups and changes are against the reference of the same run.")
+        for run in runs:
+            title = f"{run.name}: {run.summary.recipe}" if len(runs) > 1 else run.summary.recipe
+            parts += [f"#### {_escape(title)}", _verdicts(run.summary), _source(run.summary)]
+            if wide:
+                table = markdown_grid(comparison(run.summary))
+                parts.append(f"<details><summary>All figures</summary>\n\n{table}\n\n</details>")
+        if not wide:
+            parts.append("The tables of all figures are too long for a comment; the page has them.")
+        text = "\n\n".join(part for part in parts if part) + "\n"
+        if len(text) <= _LONGEST:
+            break
+    return text
 
 
 def markdown_summary(summary: Summary) -> str:
     """Verdicts, then the comparison as a table, then the command that computes it again."""
-    said = "\n".join(f"- {_escape(v.sentence)}" for v in verdicts(summary))
+    parts = [
+        f"### {_escape(summary.model)}, {_escape(summary.recipe)}",
+        _verdicts(summary),
+        markdown_grid(comparison(summary)),
+        _source(summary),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _verdicts(summary: Summary) -> str:
+    return "\n".join(f"- {_escape(v.sentence)}" for v in verdicts(summary))
+
+
+def _source(summary: Summary) -> str:
     e = summary.environment
     where = _escape(f"{summary.data}; {e.cpu or e.architecture}, {summary.created:%Y-%m-%d}")
     ticks = "`" * (1 + max(map(len, re.findall("`+", summary.command)), default=0))
-    parts = [
-        f"### {_escape(summary.model)}, {_escape(summary.recipe)}",
-        said,
-        markdown_grid(comparison(summary)),
-        f"{where}  \n{ticks} {summary.command} {ticks}",
+    return f"{where}  \n{ticks} {summary.command} {ticks}"
+
+
+def _rows(runs: Sequence[Run]) -> str:
+    table = overview(runs)
+    groups = [title for title, span in table.groups for _ in range(span)]
+    timed = ("Median", "p99", "Speed-up")
+    head = [
+        f"{name}, {group[:1].lower()}{group[1:]}" if name in timed else name
+        for name, group in zip(table.head, groups, strict=True)
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    rows = [
+        (e.label, *(f"{c.text} ({c.more})" if c.more else c.text for c in cells)) for e, cells in table.rows
+    ]
+    return markdown_grid(Grid("", tuple(head), tuple(rows)))
 
 
 def markdown_grid(grid: Grid) -> str:

@@ -113,7 +113,7 @@ def test_every_drawing_is_a_document_that_shows_its_data(profile: Profile, writt
         assert root.tag == f"{SVG}svg"
         texts[file.stem] = ["".join(node.itertext()).strip() for node in root.iter(f"{SVG}text")]
         assert "--series-1" in (style := root.findtext(f"{SVG}style") or "")
-        assert "prefers-color-scheme: dark" in style
+        assert "color-scheme: light dark" in style
     assert "blocks.5.fc<1>" in texts["mse_layers"]
     assert "10⁻²" in texts["mse_layers"]
     assert "slope 1.100, R² 1.000" in texts["outlier_ratio"]
@@ -125,7 +125,7 @@ def test_every_drawing_is_a_document_that_shows_its_data(profile: Profile, writt
 def test_the_same_profile_gives_the_same_bytes(profile: Profile, written: Path, tmp_path: Path) -> None:
     write_profile(profile, tmp_path / "again", {"model": "m", "recipe": "r"})
     files = [file for file in written.rglob("*") if file.is_file()]
-    assert len(files) == 2 + len(DRAWINGS)
+    assert len(files) == 3 + len(DRAWINGS)
     for file in files:
         assert file.read_bytes() == (tmp_path / "again" / file.relative_to(written)).read_bytes()
 

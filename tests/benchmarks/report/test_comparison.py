@@ -1,17 +1,21 @@
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from benchmarks.latency import Latency
 from benchmarks.report.audit import audit_grids
 from benchmarks.report.cells import DASH, decimals, label, plain, size
 from benchmarks.report.comparison import comparison
 from benchmarks.report.details import environment_grid, parity_grids, settings_grid
+from benchmarks.report.flat import flat_rows
 from benchmarks.report.markdown import markdown_summary
+from benchmarks.report.runs import Run
 from benchmarks.report.terminal import print_summary
-from benchmarks.results import Summary
+from benchmarks.results import Summary, Variant
 from quant.errors import BadInput
 
 
@@ -31,6 +35,33 @@ def test_each_figure_stands_in_the_column_of_its_variant(summary: Summary) -> No
     assert row(summary, "Speed-up") == ("Speed-up", DASH, "1.38× (1.35 to 1.41)", DASH)
     assert row(summary, "Integer share") == ("Integer share", DASH, "90.0%", DASH)
     assert row(summary, "File size") == ("File size", "23.0 MiB", "6.0 MiB", "23.0 MiB")
+
+
+@dataclass(frozen=True)
+class LaterLatency(Latency):
+    processes: int | None = None
+    samples_by_process_ms: tuple[float, ...] = ()
+
+
+class LaterVariant(Variant):
+    latency: tuple[LaterLatency, ...] | None = None
+    backend: dict[str, Any] | None = None
+
+
+def test_figures_without_a_row_of_their_own_are_shown_all_the_same(summary: Summary) -> None:
+    base = summary.base
+    assert base.latency is not None
+    timed = tuple(
+        LaterLatency(**vars(latency), processes=5, samples_by_process_ms=(1.0,) * 60)
+        for latency in base.latency
+    )
+    later = LaterVariant(**dict(base) | {"latency": timed}, backend={"engine": "cpu", "threads": 2})
+    found = summary.model_copy(update={"variants": (later, *summary.others)})
+    assert row(found, "Backend") == ("Backend", "engine: cpu, threads: 2", DASH, DASH)
+    assert row(found, "Processes") == ("Processes", "5", DASH, DASH)
+    assert "Samples by process ms" not in [r[0] for r in comparison(found).rows]
+    (flat,) = [r for r in flat_rows([Run("main", found)]) if r["variant"] == "fp32" and r["batch"] == 4]
+    assert (flat["backend_engine"], flat["latency_processes"]) == ("cpu", 5)
 
 
 def test_the_reference_comes_first_whatever_the_order(summary_dict: dict[str, Any]) -> None:
