@@ -1,26 +1,17 @@
 """The main table: every figure of the reference beside that of each variant."""
 
-from collections.abc import Callable, Sequence
-
-from pydantic import JsonValue, TypeAdapter
+from collections.abc import Callable
 
 from benchmarks.accuracy import Accuracy
+from benchmarks.energy import Energy
 from benchmarks.latency import Latency
 from benchmarks.report.audit import audit_view
-from benchmarks.report.cells import DASH, Grid, decimals, label, optional, percent, plain, size, times
+from benchmarks.report.cells import DASH, Grid, decimals, label, optional, percent, size, times
 from benchmarks.results import Summary, Variant
 
 __all__ = ["comparison", "configurations", "entry", "ordered", "where"]
 
 Row = tuple[str, ...]
-
-_LIST = 8  # longer ones, such as single calls, are for the raw data
-_LATENCY = frozenset(
-    ("batch", "threads", "first_ms", "warmup_ms", "samples_ms", "median_ms", "p90_ms", "p99_ms")
-) | {"images_per_s", "speedup"}
-_VARIANT = frozenset(
-    ("name", "target", "file", "size_bytes", "size_ratio", "accuracy", "latency", "memory", "audit", "parity")
-) | {"note"}
 
 
 def comparison(summary: Summary) -> Grid:
@@ -29,7 +20,7 @@ def comparison(summary: Summary) -> Grid:
     notes: Row = ("Note", *(v.note or DASH for v in variants))
     groups: list[tuple[str, list[Row]]] = [
         ("Accuracy", _accuracy_rows(variants)),
-        *((f"Speed, {where(c)}", _latency_rows(variants, c)) for c in configurations(summary)),
+        *((f"Speed, {where(c)}", _latency_rows(summary, c)) for c in configurations(summary)),
         ("Cost", [*_cost_rows(variants), notes]),
     ]
     rows: list[Row] = []
@@ -74,7 +65,12 @@ def _accuracy_rows(variants: tuple[Variant, ...]) -> list[Row]:
     ]
 
 
-def _latency_rows(variants: tuple[Variant, ...], configuration: tuple[int, int]) -> list[Row]:
+def _latency_rows(summary: Summary, configuration: tuple[int, int]) -> list[Row]:
+    variants = ordered(summary)
+    noise = summary.noise_at(*configuration)
+    twice = DASH if noise is None else f"{noise.ratio.low:.2f} to {noise.ratio.high:.2f}×"
+    twice += "" if noise is None or noise.quiet else ": too noisy to tell"
+
     def row(name: str, show: Callable[[Latency], str]) -> Row:
         return (name, *(optional(show, entry(v, configuration)) for v in variants))
 
@@ -83,8 +79,10 @@ def _latency_rows(variants: tuple[Variant, ...], configuration: tuple[int, int])
         row("p90 / p99", lambda e: f"{decimals(e.p90_ms)} / {decimals(e.p99_ms)} ms"),
         row("Speed-up", _speed),
         row("Throughput", lambda e: f"{decimals(e.images_per_s)} img/s"),
+        row("Loading", lambda e: f"{decimals(e.load_ms)} ms"),
         row("First call", lambda e: f"{decimals(e.first_ms)} ms"),
-        *_more([entry(v, configuration) for v in variants], _LATENCY),
+        row("Processes × calls", lambda e: f"{e.processes} × {len(e.samples_ms) // e.processes}"),
+        ("Against itself", twice, *(DASH for _ in summary.others)),
     ]
 
 
@@ -105,28 +103,18 @@ def _cost_rows(variants: tuple[Variant, ...]) -> list[Row]:
             "Model alone",
             *(optional(lambda m: f"{decimals(m.peak_delta_mib)} MiB", v.memory) for v in variants),
         ),
+        ("Energy, modelled", *(optional(_energy, v.energy) for v in variants)),
+        ("Energy, counted", *(optional(_counted, v.energy) for v in variants)),
         ("File size", *(size(v.size_bytes) for v in variants)),
         ("Size ratio", *(optional(times, v.size_ratio) for v in variants)),
         ("Integer share", *(optional(lambda a: percent(a.total_share), audit_view(v)) for v in variants)),
-        *_more(variants, _VARIANT),
     ]
 
 
-def _more(found: Sequence[Latency | Variant | None], shown: frozenset[str]) -> list[Row]:
-    """Figures that a summary carries besides those with a row of their own, each under its own name."""
-    cells = [{} if holder is None else _json(holder, set(shown)) for holder in found]
-    names = dict.fromkeys(name for cell in cells for name in cell)
-    return [
-        (_words(name), *(plain(cell[name]) if name in cell else DASH for cell in cells)) for name in names
-    ]
+def _energy(energy: Energy) -> str:
+    ratio = "" if energy.ratio == 1 else f" ({times(energy.ratio)} less)"
+    return f"{decimals(energy.modelled_mj)} mJ{ratio}"
 
 
-def _json(holder: Latency | Variant, shown: set[str]) -> dict[str, JsonValue]:
-    found: dict[str, JsonValue] = TypeAdapter(type(holder)).dump_python(
-        holder, mode="json", exclude=shown, exclude_none=True
-    )
-    return {key: v for key, v in found.items() if not isinstance(v, list) or len(v) <= _LIST}
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+def _counted(energy: Energy) -> str:
+    return optional(lambda mj: f"{decimals(mj)} mJ", energy.measured_mj)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from benchmarks.accuracy import Accuracy
-from benchmarks.latency import Latency
+from benchmarks.latency import Latency, Noise
 from benchmarks.report.cells import label, times
 from benchmarks.report.comparison import configurations, entry
 from benchmarks.results import Summary, Variant
@@ -44,7 +44,8 @@ def verdicts(summary: Summary) -> tuple[Verdict, ...]:
 def _verdict(summary: Summary, variant: Variant) -> Verdict:
     base = summary.base
     latency = next((e for c in configurations(summary) if (e := entry(variant, c))), None)
-    speed = _speed(latency, label(base.name))
+    noise = None if latency is None else summary.noise_at(latency.batch, latency.threads)
+    speed = _speed(latency, label(base.name), noise)
     accuracy = _accuracy(variant.accuracy, base.accuracy)
     said = [part for part in (speed, accuracy) if part]
     if not said:
@@ -56,13 +57,19 @@ def _verdict(summary: Summary, variant: Variant) -> Verdict:
         ratio = variant.size_ratio
         sentence += f" Its file is {times(ratio) if ratio > 1 else times(1 / ratio)} "
         sentence += "smaller." if ratio > 1 else "larger."
-    return Verdict(variant.name, sentence, _tone(latency, variant.accuracy, base.accuracy))
+    told = latency if noise is None or noise.quiet else None
+    return Verdict(variant.name, sentence, _tone(told, variant.accuracy, base.accuracy))
 
 
-def _speed(latency: Latency | None, reference: str) -> str:
+def _speed(latency: Latency | None, reference: str, noise: Noise | None) -> str:
     if latency is None or latency.speedup is None:
         return ""
     s, where = latency.speedup, f"at batch {latency.batch}"
+    if noise is not None and not noise.quiet:
+        return (
+            f"{times(s.value)} as fast as {reference} {where}, which this machine was too noisy to tell "
+            f"({reference} took {noise.ratio.low:.2f} to {noise.ratio.high:.2f} of its own time)"
+        )
     if s.low > 1:
         return f"{times(s.value)} faster than {reference} {where}"
     if s.high < 1:

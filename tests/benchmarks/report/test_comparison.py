@@ -1,21 +1,17 @@
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from benchmarks.latency import Latency
 from benchmarks.report.audit import audit_grids
 from benchmarks.report.cells import DASH, decimals, label, plain, size
 from benchmarks.report.comparison import comparison
 from benchmarks.report.details import environment_grid, parity_grids, settings_grid
-from benchmarks.report.flat import flat_rows
 from benchmarks.report.markdown import markdown_summary
-from benchmarks.report.runs import Run
 from benchmarks.report.terminal import print_summary
-from benchmarks.results import Summary, Variant
+from benchmarks.results import Summary
 from quant.errors import BadInput
 
 
@@ -37,31 +33,22 @@ def test_each_figure_stands_in_the_column_of_its_variant(summary: Summary) -> No
     assert row(summary, "File size") == ("File size", "23.0 MiB", "6.0 MiB", "23.0 MiB")
 
 
-@dataclass(frozen=True)
-class LaterLatency(Latency):
-    processes: int | None = None
-    samples_by_process_ms: tuple[float, ...] = ()
+def test_noise_stands_with_the_reference(summary_dict: dict[str, Any]) -> None:
+    def told(low: float, high: float) -> tuple[str, ...]:
+        noise = [{"batch": 1, "threads": 2, "ratio": {"value": 1.0, "low": low, "high": high}}]
+        return row(Summary.model_validate(summary_dict | {"noise": noise}), "Against itself")
+
+    assert told(0.98, 1.02) == ("Against itself", "0.98 to 1.02×", DASH, DASH)
+    assert told(0.80, 1.02)[1] == "0.80 to 1.02×: too noisy to tell"
 
 
-class LaterVariant(Variant):
-    latency: tuple[LaterLatency, ...] | None = None
-    backend: dict[str, Any] | None = None
-
-
-def test_figures_without_a_row_of_their_own_are_shown_all_the_same(summary: Summary) -> None:
-    base = summary.base
-    assert base.latency is not None
-    timed = tuple(
-        LaterLatency(**vars(latency), processes=5, samples_by_process_ms=(1.0,) * 60)
-        for latency in base.latency
-    )
-    later = LaterVariant(**dict(base) | {"latency": timed}, backend={"engine": "cpu", "threads": 2})
-    found = summary.model_copy(update={"variants": (later, *summary.others)})
-    assert row(found, "Backend") == ("Backend", "engine: cpu, threads: 2", DASH, DASH)
-    assert row(found, "Processes") == ("Processes", "5", DASH, DASH)
-    assert "Samples by process ms" not in [r[0] for r in comparison(found).rows]
-    (flat,) = [r for r in flat_rows([Run("main", found)]) if r["variant"] == "fp32" and r["batch"] == 4]
-    assert (flat["backend_engine"], flat["latency_processes"]) == ("cpu", 5)
+def test_energy_says_which_one_it_is(summary_dict: dict[str, Any]) -> None:
+    given = {"modelled_mj": 12.5, "arithmetic_mj": 2.0, "weights_mj": 10.0, "activations_mj": 0.5}
+    summary_dict["variants"][0]["energy"] = given
+    summary_dict["variants"][1]["energy"] = given | {"modelled_mj": 5.0, "ratio": 2.5, "measured_mj": 40.0}
+    summary = Summary.model_validate(summary_dict)
+    assert row(summary, "Energy, modelled")[1:3] == ("12.5 mJ", "5.00 mJ (2.50× less)")
+    assert row(summary, "Energy, counted")[1:3] == (DASH, "40.0 mJ")
 
 
 def test_the_reference_comes_first_whatever_the_order(summary_dict: dict[str, Any]) -> None:

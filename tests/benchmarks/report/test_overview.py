@@ -38,14 +38,10 @@ def test_columns_nobody_measured_are_left_out(summary_dict: dict[str, Any]) -> N
     assert table.head == ("Variant", "Target", "File")
 
 
-class Measured(Variant):
-    energy: dict[str, Any] | None = None
-
-
-def test_energy_is_found_by_the_unit_in_its_name(summary: Summary) -> None:
-    given = {"source": "rapl", "watts": 9.0, "package": {"mj_per_image": 12.5}, "repeats": 3}
-    variant = Measured.model_validate(summary.variants[0].model_dump() | {"energy": given})
-    assert energy_of(variant) == Energy(12.5, "mJ per image")
+def test_energy_is_the_modelled_one(summary: Summary) -> None:
+    given = {"modelled_mj": 12.5, "arithmetic_mj": 2.0, "weights_mj": 10.0, "activations_mj": 0.5}
+    variant = Variant.model_validate(summary.variants[0].model_dump() | {"energy": given})
+    assert energy_of(variant) == Energy(12.5, "mJ per image, modelled")
     assert energy_of(summary.variants[0]) is None
 
 

@@ -101,6 +101,18 @@ def test_a_click_or_a_key_sorts_and_gaps_stay_last(browser: Any, file: Path) -> 
     seen.page.close()
 
 
+def told(seen: Seen, chart: str) -> str:
+    """What the page says of a point in a chart; scrolling there hides what it said before."""
+    place = seen.page.locator(chart)
+    place.scroll_into_view_if_needed()
+    seen.page.wait_for_timeout(200)
+    place.hover(position={"x": 190, "y": 150})
+    place.hover(position={"x": 200, "y": 150})
+    tip = seen.page.locator("#tip")
+    tip.wait_for(state="visible", timeout=5000)
+    return str(tip.inner_text())
+
+
 def test_what_is_under_the_pointer_is_told(browser: Any, file: Path) -> None:
     seen = Seen(browser, file)
     tip = seen.page.locator("#tip")
@@ -109,16 +121,13 @@ def test_what_is_under_the_pointer_is_told(browser: Any, file: Path) -> None:
     point.hover(force=True)
     assert "int8_symmetric-ort-x86" in tip.inner_text()
     assert "slower" in tip.inner_text()
-    layer = seen.page.locator("[data-chart$=qsnr]")
-    layer.hover(position={"x": 200, "y": 150})
-    words = tip.inner_text().split("\n")
+    words = told(seen, "[data-chart$=qsnr]").split("\n")
     assert words[0] in ("stem", "blocks.0.fc1", "head")
     assert {"40.5 dB", "30.2 dB", "28.0 dB", "41.0 dB", "38.0 dB"} & set(words)
-    seen.page.locator("[data-chart$=sensitivity-kl]").hover(position={"x": 200, "y": 150})
-    assert tip.inner_text().split("\n")[0] in ("stem", "head")
-    seen.page.locator("[data-chart$=values-1]").hover(position={"x": 200, "y": 150})
-    assert "undefined" not in tip.inner_text()
-    assert "Quantized" in tip.inner_text()
+    assert told(seen, "[data-chart$=sensitivity-kl]").split("\n")[0] in ("stem", "head")
+    histogram = told(seen, "[data-chart$=values-1]")
+    assert "undefined" not in histogram
+    assert "Quantized" in histogram
     cell = seen.page.locator(".network [data-tip]").first
     cell.focus()
     seen.page.keyboard.press("ArrowRight")

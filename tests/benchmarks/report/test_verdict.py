@@ -93,3 +93,13 @@ def test_speed_alone_and_accuracy_alone_are_still_sentences(changed: Changed) ->
 
 def test_a_larger_file_is_called_larger(changed: Changed) -> None:
     assert "Its file is 2.00× larger." in verdicts(changed(size_ratio=0.5))[0].sentence
+
+
+def test_a_noisy_machine_proves_no_speed(summary_dict: dict[str, Any]) -> None:
+    noise = [{"batch": 1, "threads": 2, "ratio": {"value": 1.0, "low": 0.8, "high": 1.2}}]
+    verdict = verdicts(Summary.model_validate(summary_dict | {"noise": noise}))[0]
+    assert (
+        "which this machine was too noisy to tell (FP32 took 0.80 to 1.20 of its own time)"
+        in verdict.sentence
+    )
+    assert verdict.tone is Tone.UNKNOWN
