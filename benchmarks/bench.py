@@ -1,6 +1,7 @@
 """Measure a list of variants: accuracy one by one; latency and memory in fresh processes that take turns."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -57,12 +58,14 @@ class Candidate:
         path: what the backend opens, e.g. an ONNX file.
         backend: key of :data:`benchmarks.harness.backends.BACKENDS`.
         options: the backend's own.
+        interpreter: the Python that has the backend's runtime, for its speed; ours runs it for its accuracy.
     """
 
     name: str
     path: Path
     backend: str = "onnxruntime"
     options: Mapping[str, Any] = field(default_factory=dict)
+    interpreter: Path = Path(sys.executable)
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def bench_speed(
         Unsupported: a model cannot be run.
     """
     subjects = [
-        Subject(c.name, c.backend, c.path, c.options, input_name=settings.input_name) for c in candidates
+        Subject(c.name, c.backend, c.path, c.options, c.interpreter, settings.input_name) for c in candidates
     ]
     twin = replace(_subject(subjects, reference, candidates), name=f"{reference} again")
     how = settings.latency

@@ -55,6 +55,17 @@ def _onnxruntime(model: Path, threads: int, options: Options) -> Opener:
     return lambda: OrtRunner(model, settings)
 
 
+@backend("openvino")
+def _openvino(model: Path, threads: int, options: Options) -> Opener:
+    """OpenVINO on the CPU; options are those of `deploy.openvino.build.CompileSettings`."""
+    from deploy.openvino.build import CompileSettings, openvino_version
+    from deploy.openvino.run import OpenVinoRunner
+
+    openvino_version()  # imports it
+    settings = CompileSettings(**{**options, "threads": threads})
+    return lambda: OpenVinoRunner(model, settings)
+
+
 @backend("pytorch")
 def _pytorch(model: Path, threads: int, options: Options) -> Opener:
     """PyTorch without compilation; ``model`` is a run's folder, ``recipe`` asks for its fake-quant model."""

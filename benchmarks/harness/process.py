@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.harness.shared import shared_packages
 from quant.errors import BadInput, InternalError, Unsupported
 
 __all__ = ["Footprint", "Process", "Subject"]
@@ -85,26 +87,34 @@ class Process:
         self._timeout_s = timeout_s
 
     def __enter__(self) -> Self:
-        self._errors = tempfile.TemporaryFile()
+        self._stack = ExitStack()
+        try:
+            return self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _start(self) -> Self:
+        self._errors = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         self._process = subprocess.Popen(
             [str(self._subject.interpreter), "-m", "benchmarks.harness.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=os.environ | {"PYTHONPATH": self._path()},
+            env=os.environ | self._packages(),
         )
+        self._stack.callback(self._end)
         self.footprint: Footprint | None = None
         self._batch, self._images, self._joules = 1, 0, 0.0
         self._counted = False
-        try:
-            self._opened = self._open()
-        except BaseException:
-            self.__exit__()
-            raise
+        self._opened = self._open()
         self.load_ms: float = self._opened["load_ms"]
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -115,7 +125,6 @@ class Process:
             self._process.wait()
         finally:
             self._process.stdout.close()
-            self._errors.close()
 
     def feed(self, images: Path, batch: int) -> None:
         """Read ``batch`` images from a NumPy file [N, C, H, W], again from the first where it has fewer."""
@@ -148,10 +157,11 @@ class Process:
     def millijoules(self) -> float | None:  # noqa: D102 - described by the class
         return 1e3 * self._joules / self._images if self._counted else None
 
-    def _path(self) -> str:
+    def _packages(self) -> dict[str, str]:
         """Where the process finds packages: ours, and the user's own models where the interpreter is ours."""
-        own = self._subject.interpreter == Path(sys.executable)
-        return os.pathsep.join([str(_ROOT), *((entry or os.getcwd() for entry in sys.path) if own else ())])
+        if self._subject.interpreter != Path(sys.executable):
+            return self._stack.enter_context(shared_packages())
+        return {"PYTHONPATH": os.pathsep.join([str(_ROOT), *(entry or os.getcwd() for entry in sys.path)])}
 
     def _open(self) -> dict[str, Any]:
         s = self._subject

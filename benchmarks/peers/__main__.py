@@ -14,6 +14,7 @@ from benchmarks.peers.registry import PEERS
 from benchmarks.peers.results import PeerResults
 from benchmarks.peers.run import FOLDER, make_peers
 from benchmarks.peers.show import failures, peer_grid
+from benchmarks.peers.speed import time_peers
 from benchmarks.report.terminal import print_grid
 from benchmarks.results import Variant, load_summary
 from quant.errors import BadInput, Unsupported
@@ -31,14 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--peer", action="append", default=[], metavar="NAME", help=f"one of {', '.join(PEERS)}; repeatable"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"instead of RUN/{FOLDER}")
+    parser.add_argument("--speed", action="store_true", help="also time what was made beside our variants")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     given = parser.parse_args(arguments)
     try:
-        results = _make(given.run, given.peer, given.out)
+        results, ours = _make(given.run, given.peer, given.out), _ours(given.run)
+        if given.speed:
+            results, ours = time_peers(given.run, given.out or given.run / FOLDER, ours)
         if given.json:
             print(results.model_dump_json(indent=2))
         else:
-            _print(results, _ours(given.run))
+            _print(results, ours)
     except (BadInput, Unsupported) as error:
         return _fail(" ".join(str(error).split()), _BAD_INPUT)
     except OSError as error:

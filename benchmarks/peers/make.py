@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 from numpy.lib.format import open_memmap
 
+from benchmarks.harness.shared import shared_packages
 from benchmarks.peers.process import PeerFailed, Say, stream
 from benchmarks.peers.registry import FILES, Peer
-from benchmarks.peers.shared import shared_packages
 from deploy.cpu import cpu_info
 from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.images import source_identity

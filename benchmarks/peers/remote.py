@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from benchmarks.harness.shared import shared_packages
 from benchmarks.peers.process import PeerFailed, end
 from benchmarks.peers.registry import Backend
-from benchmarks.peers.shared import shared_packages
 from deploy.runner import Array
 from quant.errors import InternalError
 

@@ -16,6 +16,7 @@ from pydantic import (
 
 from benchmarks.environment import Environment
 from benchmarks.files import write_text
+from benchmarks.latency import Noise
 from benchmarks.peers.registry import Backend
 from benchmarks.results import Variant
 from quant.errors import BadInput
@@ -79,6 +80,7 @@ class PeerResults(BaseModel):
         environment: where it was measured.
         reference: the float model.
         peers: in the order of the table.
+        noise: how far the float model was from itself, where the models were timed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -93,6 +95,7 @@ class PeerResults(BaseModel):
     environment: Environment
     reference: Variant
     peers: tuple[PeerResult, ...]
+    noise: tuple[Noise, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

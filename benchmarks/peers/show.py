@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from benchmarks.peers.results import PeerResults
 from benchmarks.report.audit import audit_view
-from benchmarks.report.cells import DASH, Grid, decimals, optional, percent, size
+from benchmarks.report.cells import DASH, Grid, decimals, optional, percent, size, times
 from benchmarks.results import Variant
 
 __all__ = ["failures", "peer_grid"]
 
 _HEAD = (
     *("", "Top-1", "Drop, points", "Right / wrong", "Same answer", "Logit SQNR"),
-    *("Integer share", "… linear, conv", "File size"),
+    *("Integer share", "… linear, conv", "File size", "Speed-up"),
 )
 
 
@@ -57,4 +57,13 @@ def _row(variant: Variant, base: Variant) -> tuple[str, ...]:
         optional(lambda a: percent(a.total_share), audit),
         optional(lambda a: percent(a.weight_share), audit),
         size(variant.size_bytes),
+        _speed(variant),
+    )
+
+
+def _speed(variant: Variant) -> str:
+    """Over the run's float model in its best graph, at the first batch size and thread count."""
+    first = variant.latency[0] if variant.latency else None
+    return optional(
+        lambda s: f"{times(s.value)} ({s.low:.2f} to {s.high:.2f})", None if first is None else first.speedup
     )

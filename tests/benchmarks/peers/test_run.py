@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.memory_probe import read_status
 from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 
+from benchmarks.harness.status import read_status
 from benchmarks.peers.make import FLOAT_MODEL, IMAGES
 from benchmarks.peers.process import PeerFailed
 from benchmarks.peers.registry import Peer
