@@ -32,9 +32,9 @@ class LatencySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    processes: int = Field(default=5, ge=2)
+    processes: int = Field(default=10, ge=2)
     warmup: PositiveInt = 5
-    calls: PositiveInt = 40
+    calls: PositiveInt = 20
     turn: PositiveInt = 5
     batch_sizes: tuple[PositiveInt, ...] = (1,)
     threads: tuple[PositiveInt, ...] = (1,)

@@ -22,9 +22,10 @@ def trust_bars(runs: Mapping[str, Sequence[Summary]]) -> list[Bar]:
     """Whether ratios repeat, a null change passes and a seeded regression is found.
 
     Args:
-        runs: model to its runs, all of the same files.
+        runs: model to its runs, all of the same files; those that call themselves noisy do not count.
     """
-    pairs = [pair for summaries in runs.values() for pair in permutations(summaries, 2)]
+    quiet = [[s for s in summaries if all(n.quiet for n in s.noise)] for summaries in runs.values()]
+    pairs = [pair for summaries in quiet for pair in permutations(summaries, 2)]
     slower = [(a, _changed(b, _slower)) for a, b in pairs]
     worse = [(a, _changed(b, _less_accurate)) for a, b in pairs]
     return [

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.compare.changes import Change
 from benchmarks.compare.conditions import Condition
+from benchmarks.report.comparison import where
 from benchmarks.results import Summary
 from quant.errors import BadInput
 
@@ -54,14 +55,15 @@ def check_all(
 ) -> list[Check]:
     """Every condition on every variant other than the reference.
 
-    A condition fails where it holds; for a latency, where it holds and the interval shows a change at all.
-    It fails, too, where the base run has the figure and the new one has not. A variant that only the base
-    run has is a failure of its own.
+    A condition fails where it holds; for a latency, where it holds, the interval shows a change at all, and
+    in both runs the float model agreed with itself. It fails, too, where the base run has the figure and the
+    new one has not. A variant that only the base run has is a failure of its own.
 
     Raises:
         BadInput: the base run has a condition's figure for no variant.
     """
     names = {variant.name for variant in new.others}
+    noisy = {where((n.batch, n.threads)) for run in (base, new) for n in run.noise if not n.quiet}
     checks = [
         Check(variant.name, "is there", True, "the new run does not have it")
         for variant in base.others
@@ -79,7 +81,7 @@ def check_all(
             raise BadInput(
                 f"'{condition.text}': the base run has no {condition.metric.title} of any quantized variant"
             )
-        checks += [_check(change, condition) for change in own]
+        checks += [_check(change, condition, change.where in noisy) for change in own]
     return checks
 
 
@@ -87,7 +89,7 @@ def _images(summary: Summary) -> str:
     return str(summary.base.accuracy.n) if summary.base.accuracy else "none"
 
 
-def _check(change: Change, condition: Condition) -> Check:
+def _check(change: Change, condition: Condition, noisy: bool) -> Check:
     title = condition.text + (f" ({change.where})" if change.where else "")
     value = change.relative if condition.percent else change.absolute
     if value is None:
@@ -101,4 +103,7 @@ def _check(change: Change, condition: Condition) -> Check:
         if failed and low <= 0.0 <= high:
             failed = False
             text += ": no more than chance"
+        elif failed and noisy:
+            failed = False
+            text += ": a machine was too noisy to tell"
     return Check(change.variant, title, failed, text)

@@ -38,9 +38,9 @@ class BenchConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    processes: int = Field(default=5, ge=2)
+    processes: int = Field(default=10, ge=2)
     warmup: PositiveInt = 5
-    calls: PositiveInt = 40
+    calls: PositiveInt = 20
     turn: PositiveInt = 5
     batch_sizes: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)
     threads: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)

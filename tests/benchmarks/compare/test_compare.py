@@ -176,6 +176,12 @@ def test_a_noisy_run_is_told(tmp_path: Path, summary_dict: Document) -> None:
     noisy = copy.deepcopy(summary_dict)
     noisy["noise"] = [{"batch": 1, "threads": 2, "ratio": {"value": 1.0, "low": 0.8, "high": 1.2}}]
     found = compare_runs(*written(tmp_path, summary_dict, noisy))
+    slow = copy.deepcopy(noisy)
+    slow["variants"][1]["latency"][0]["samples_ms"] = [
+        3 * ms for ms in slow["variants"][1]["latency"][0]["samples_ms"]
+    ]
+    assert failed(summary_dict, slow | {"noise": []}, "latency_p50 > 5%")
+    assert failed(summary_dict, slow, "latency_p50 > 5%") == []
     assert found.remarks == [
         "new run: too noisy to tell at batch 1, 2 threads: fp32 took 0.80 to 1.20 of its own time"
     ]
