@@ -101,12 +101,12 @@ def _make(
         "--options": out / "options.json",
         "--out": out,
     }
-    command: list[str | Path] = [python, "-P", peer.script]
+    command: list[str | Path] = [python.absolute(), "-P", peer.script]
     for name, path in files.items():
         command += [name, path.absolute()]
     try:
         with shared_packages() as variables, (out / _LOG).open("w", encoding="utf-8") as log:
-            stream(command, show, log, os.environ | _VARIABLES | variables)
+            stream(command, show, log, os.environ | _VARIABLES | variables, out)
         missing = [name for name in (*FILES[peer.backend], MADE) if not (out / name).is_file()]
         if missing:
             raise PeerFailed(f"its script ended without leaving {', '.join(missing)}")

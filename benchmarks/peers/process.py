@@ -31,6 +31,7 @@ def stream(
     show: Say = quiet,
     log: TextIO | None = None,
     env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> None:
     """Run a command to its end.
 
@@ -39,6 +40,7 @@ def stream(
         show: told each line it prints, standard error included.
         log: where all lines are written.
         env: its environment variables; ours when left out.
+        folder: where it runs, and leaves what tools leave where they run; ours when left out.
 
     Raises:
         PeerFailed: it cannot be started or does not end with 0; the message is the last line it printed.
@@ -56,6 +58,7 @@ def stream(
             encoding="utf-8",
             errors="replace",
             env=None if env is None else dict(env),
+            cwd=folder,
             start_new_session=True,
         )
     except OSError as error:

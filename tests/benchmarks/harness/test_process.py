@@ -167,6 +167,16 @@ def test_what_is_no_answer_is_our_error(tmp_path: Path) -> None:
         pass
 
 
+def test_another_interpreter_finds_our_packages(tmp_path: Path, images: Callable[[int], Path]) -> None:
+    other = tmp_path / "python"
+    other.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    other.chmod(0o755)
+    subject = Subject(**vars(linear(tmp_path / "m.onnx", 8)) | {"interpreter": other})
+    with Process(subject, threads=1) as process:
+        process.feed(images(8), 1)
+        assert len(process.run(2)) == 2
+
+
 def test_the_worker_ends_with_its_parent(tmp_path: Path) -> None:
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom benchmarks.harness.process import Process, Subject\n"

@@ -24,6 +24,7 @@ def quantize(job):
             print(os.getpid(), file=file)
     if "keep" in options:
         np.save(options["keep"], np.concatenate([next(iter(feed.values())) for feed in job.feeds()]))
+    Path("litter").touch()
     print("copying", flush=True)
     time.sleep(options.get("sleep", 0))
     match options.get("do", "copy"):

@@ -45,8 +45,9 @@ def calls(path: Path) -> int:
 
 
 def test_a_peer_that_copies_the_float_model_answers_like_it(
-    exported: Project, add_peer: Add, tmp_path: Path
+    exported: Project, add_peer: Add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     add_peer("copy", keep=str(tmp_path / "seen.npy"))
     results = made(exported, tmp_path / "out", "copy")
     peer = only(results, "copy")
@@ -64,6 +65,7 @@ def test_a_peer_that_copies_the_float_model_answers_like_it(
     assert 10 < peer.peak_mib < read_status("VmHWM"), "not its own memory, but that of the process before it"
     assert load_peers(tmp_path / "out" / "peers.json") == results
     assert (tmp_path / "out" / peer.variant.file).is_file()
+    assert not list(tmp_path.rglob("litter")), "a tool left a file where it ran"
 
 
 def test_a_peer_is_given_the_calibration_images_as_the_run_prepares_them(
