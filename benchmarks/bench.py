@@ -24,7 +24,7 @@ from benchmarks.memory import Memory, memory_of
 from benchmarks.metrics import Floats
 from quant.errors import BadInput
 
-__all__ = ["BenchSettings", "Candidate", "Speed", "bench_accuracy", "bench_speed"]
+__all__ = ["BenchSettings", "Candidate", "Speed", "bench_accuracy", "bench_speed", "bound_cpus"]
 
 Batches = Callable[[], Iterable[LabelledBatch]]
 
@@ -159,7 +159,7 @@ def bench_speed(
         file = Path(folder) / "images.npy"
         np.save(file, images)
         for threads in how.threads:
-            cpus = _cpus(settings.cpus, threads)
+            cpus = bound_cpus(settings.cpus, threads)
             measured = _Measured(how)
             with _progress(f"latency, {threads} thread{'s' * (threads > 1)}", how, console) as advance:
                 for _ in range(how.processes):
@@ -227,7 +227,7 @@ class _Measured:
             self.millijoules.setdefault(name, []).append(process.millijoules)
 
 
-def _cpus(allowed: tuple[int, ...] | None, threads: int) -> tuple[int, ...] | None:
+def bound_cpus(allowed: tuple[int, ...] | None, threads: int) -> tuple[int, ...] | None:
     """One processor a thread, the last ones; None where there are fewer."""
     usable = sorted(os.sched_getaffinity(0)) if allowed is None else list(allowed)
     return tuple(usable[-threads:]) if len(usable) >= threads else None

@@ -15,6 +15,7 @@ from benchmarks.environment import describe_environment
 from benchmarks.latency import Noise
 from benchmarks.recorded import check_float
 from benchmarks.results import Summary, Variant, save_summary
+from benchmarks.run_load import run_load
 from benchmarks.run_variants import bench_settings, candidates, float_lowerings, lowered, variants
 from deploy.cpu import cpu_info
 from deploy.pipeline.audit import is_audited
@@ -61,7 +62,8 @@ def _bench(line: Line, folder: Path) -> None:
         check_float(line, accuracy[FLOAT], line.config.bench.recorded_top1)
     some = np.asarray(next(iter(images())).images, dtype=np.float32)
     speed = bench_speed(measured, some, settings, reference=FLOAT)
-    save_summary(_summary(line, variants(line, accuracy, speed), speed.noise), folder / SUMMARY)
+    load = run_load(line, measured, some, speed)
+    save_summary(_summary(line, variants(line, accuracy, speed, load), speed.noise), folder / SUMMARY)
 
 
 def _summary(line: Line, found: tuple[Variant, ...], noise: tuple[Noise, ...]) -> Summary:

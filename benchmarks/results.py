@@ -11,6 +11,7 @@ from benchmarks.energy import Energy
 from benchmarks.environment import Environment
 from benchmarks.files import write_text
 from benchmarks.latency import Latency, Noise
+from benchmarks.load import LoadResult
 from benchmarks.memory import Memory
 from quant.errors import BadInput
 
@@ -32,6 +33,7 @@ class Variant(BaseModel):
         accuracy: ``None`` when it was not run here.
         latency: one per batch size and thread count; ``None`` when it was not timed here.
         memory: ``None`` when it was not measured here.
+        load: what it did under load; ``None`` when that was not asked for or cannot be told here.
         energy: ``None`` where the model of energy does not know the variant's formats.
         audit: what the runtime really executes, as ``AuditReport.to_dict()`` gives it.
         parity: agreement between the stages of the pipeline: stage to its figures, or figures alone.
@@ -49,6 +51,7 @@ class Variant(BaseModel):
     accuracy: Accuracy | None = None
     latency: tuple[Latency, ...] | None = None
     memory: Memory | None = None
+    load: tuple[LoadResult, ...] | None = None
     energy: Energy | None = None
     audit: dict[str, JsonValue] | None = None
     parity: dict[str, JsonValue] | None = None

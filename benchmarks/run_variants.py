@@ -2,12 +2,14 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.accuracy import Accuracy
 from benchmarks.bench import BenchSettings, Candidate, Speed
 from benchmarks.energy import Energy, modelled
 from benchmarks.latency import LatencySettings
+from benchmarks.load import LoadResult
 from benchmarks.onnx_file import file_size
 from benchmarks.results import Variant
 from deploy.pipeline.audit import is_audited
@@ -82,13 +84,19 @@ def bench_settings(line: Line) -> BenchSettings:
     )
 
 
-def variants(line: Line, accuracy: dict[str, Accuracy], speed: Speed) -> tuple[Variant, ...]:
+def variants(
+    line: Line,
+    accuracy: Mapping[str, Accuracy],
+    speed: Speed,
+    load: Mapping[str, tuple[LoadResult, ...]],
+) -> tuple[Variant, ...]:
     """All variants with what was measured of them, the float model first.
 
     Args:
         line: the run.
         accuracy: by candidate.
         speed: of the same candidates.
+        load: of the same candidates, where it was asked for.
     """
 
     def figures(name: str, recipe: Recipe | None) -> dict[str, Any]:
@@ -99,6 +107,7 @@ def variants(line: Line, accuracy: dict[str, Accuracy], speed: Speed) -> tuple[V
             "accuracy": accuracy[name],
             "latency": speed.latency[name],
             "memory": speed.memory[name],
+            "load": load.get(name),
             "energy": energy,
         }
 

@@ -9,10 +9,11 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.harness.loadgen import Load
 from benchmarks.harness.shared import shared_packages
 from quant.errors import BadInput, InternalError, Unsupported
 
@@ -152,6 +153,11 @@ class Process:
         self._joules += reply["joules"] or 0.0
         self._images += calls * self._batch
         return [ns / 1e6 for ns in reply["ns"]]
+
+    def load(self, images: Path, load: Load) -> dict[str, Any]:
+        """Put load on the model, see `benchmarks.harness.loadgen.generate`."""
+        file = str(images.resolve())
+        return self._order("load", file=file, name=self._subject.input_name, **asdict(load))
 
     @property
     def millijoules(self) -> float | None:  # noqa: D102 - described by the class

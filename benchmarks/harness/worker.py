@@ -7,6 +7,7 @@ deployed model, and so that the process can live in another environment than our
     {"do": "open", "backend": B, "model": PATH, "threads": N, "cpus": [..] or null, "options": {..}}
     {"do": "feed", "name": INPUT or null, "file": IMAGES.npy, "batch": N}
     {"do": "run", "calls": N}
+    {"do": "load", "file": IMAGES.npy, "name": INPUT, and the fields of `benchmarks.harness.loadgen.Load`}
 """
 
 import gc
@@ -54,6 +55,7 @@ class Worker:
             "open": self._open,
             "feed": self._feed,
             "run": self._run,
+            "load": self._load,
         }
         return orders[order.pop("do")](**order)
 
@@ -74,6 +76,12 @@ class Worker:
         wanted = np.resize(images, (batch, *images.shape[1:]))
         self._feeds = {name or "input": np.ascontiguousarray(wanted)}
         return {}
+
+    def _load(self, file: str, name: str, **load: Any) -> Reply:
+        from benchmarks.harness.loadgen import Load, generate
+
+        assert self._runner is not None, "nothing is open"
+        return generate(self._runner, name, np.load(file), Load(**load))
 
     def _run(self, calls: int) -> Reply:
         assert self._runner is not None, "nothing is open"

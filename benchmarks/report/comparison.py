@@ -5,6 +5,7 @@ from collections.abc import Callable
 from benchmarks.accuracy import Accuracy
 from benchmarks.energy import Energy
 from benchmarks.latency import Latency
+from benchmarks.load import LoadResult
 from benchmarks.report.audit import audit_view
 from benchmarks.report.cells import DASH, Grid, decimals, label, optional, percent, size, times
 from benchmarks.results import Summary, Variant
@@ -21,6 +22,7 @@ def comparison(summary: Summary) -> Grid:
     groups: list[tuple[str, list[Row]]] = [
         ("Accuracy", _accuracy_rows(variants)),
         *((f"Speed, {where(c)}", _latency_rows(summary, c)) for c in configurations(summary)),
+        *((f"Load, {title}", _load_rows(variants, key)) for key, title in _loads(variants).items()),
         ("Cost", [*_cost_rows(variants), notes]),
     ]
     rows: list[Row] = []
@@ -94,6 +96,30 @@ def where(configuration: tuple[int, int]) -> str:
     """A (batch, threads) pair in words."""
     batch, threads = configuration
     return f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
+
+
+def _loads(variants: tuple[Variant, ...]) -> dict[tuple[str, float | None], str]:
+    """Every load that a variant was put under, in words."""
+    found = {}
+    for result in (result for v in variants for result in v.load or ()):
+        words = f"{result.batch} images per call"
+        if result.utilization is not None:
+            words = f"{decimals(result.rate)} images per second at random times"
+        found[result.scenario, result.utilization] = f"{result.scenario}: {words}"
+    return found
+
+
+def _load_rows(variants: tuple[Variant, ...], key: tuple[str, float | None]) -> list[Row]:
+    found = [next((r for r in v.load or () if (r.scenario, r.utilization) == key), None) for v in variants]
+
+    def row(name: str, show: Callable[[LoadResult], str]) -> Row:
+        return (name, *(optional(show, result) for result in found))
+
+    rows = [row("Answered", lambda r: f"{decimals(r.images_per_s)} img/s")]
+    if key[0] == "server":
+        rows.append(row("p50 / p99", lambda r: f"{decimals(r.p50_ms)} / {decimals(r.p99_ms)} ms"))
+        rows.append(row("99% kept", lambda r: f"{decimals(r.latency_ms)} ms: {'yes' if r.valid else 'no'}"))
+    return rows
 
 
 def _cost_rows(variants: tuple[Variant, ...]) -> list[Row]:

@@ -3,10 +3,10 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from export.settings import ExportSettings
 from export.targets import get_target
@@ -15,7 +15,26 @@ from quant.errors import BadInput
 from quant.models.config import ModelConfig
 from quant.recipe import parse, shipped_recipes
 
-__all__ = ["BenchConfig", "RunConfig", "copied_config", "load_config"]
+__all__ = ["BenchConfig", "LoadConfig", "RunConfig", "copied_config", "load_config"]
+
+
+class LoadConfig(BaseModel):
+    """Load on each variant, made by MLPerf's LoadGen.
+
+    Attributes:
+        utilization: rates of random arrivals, as shares of what the float model can do one image at a time.
+        seconds: how long each load lasts, at least; until 500 images were answered in any case.
+        batch: images per call of the offline scenario.
+        latency_ms: what 99 % of the arriving images must keep; ten times the float model's median when left
+            out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    utilization: tuple[Annotated[float, Field(gt=0, le=2)], ...] = (0.5, 0.8)
+    seconds: PositiveFloat = 10.0
+    batch: PositiveInt = 8
+    latency_ms: PositiveFloat | None = None
 
 
 class BenchConfig(BaseModel):
@@ -31,6 +50,7 @@ class BenchConfig(BaseModel):
         cpus: the processors that measuring processes may use, one per thread from the end of the list.
         providers: ONNX Runtime's execution providers, in order of preference.
         pytorch: also measure the model in PyTorch, in float and with each recipe's fake-quant layers.
+        load: put load on the variants, too; needs the extra ``loadgen``.
         accuracy_batch: images per call while accuracy is measured.
         recorded_top1: top-1 in % that is known of the float model on the validation images, or on the set
             they are a sample of; measuring stops where that cannot be, naming the mistake that explains it.
@@ -47,6 +67,7 @@ class BenchConfig(BaseModel):
     cpus: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
     providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
     pytorch: bool = False
+    load: LoadConfig | None = None
     accuracy_batch: PositiveInt = 16
     recorded_top1: float | None = Field(default=None, gt=0, le=100)
 

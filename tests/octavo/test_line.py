@@ -127,6 +127,29 @@ def test_pytorch_is_measured_beside_where_it_is_asked_for(finished: tuple[Projec
         runner.infer({"x": np.ones((1, 3, 8, 8), np.float32)})
 
 
+def test_load_is_put_on_every_variant_where_it_is_asked_for(finished: tuple[Project, Result]) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="the extra loadgen is not installed")
+    project, _ = finished
+    beside = project.folder / "with_load"
+    shutil.copytree(project.out, beside)
+    settings = yaml.safe_load((beside / "config.yaml").read_text())
+    settings["bench"]["load"] = {"utilization": [0.5], "seconds": 0.1, "batch": 4}
+    (beside / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert call("bench", beside).exit_code == 0
+    fp32, x86, tensorrt = load_summary(beside / "summary.json").variants
+    assert tensorrt.load is None
+    for variant in (fp32, x86):
+        assert [(r.scenario, r.utilization, r.batch) for r in variant.load] == [
+            ("offline", None, 4),
+            ("server", 0.5, 1),
+        ]
+        assert all(r.images_per_s > 0 and r.p99_ms >= r.p50_ms > 0 for r in variant.load)
+        # The same load for all of them: half of what the float model can do one by one.
+        assert variant.load[1].rate == pytest.approx(500 / fp32.latency[0].median_ms)
+    told = " ".join(call("report", beside).stdout.split())
+    assert "Load, server" in told
+
+
 def test_audit_prints_json_or_a_table(finished: tuple[Project, Result]) -> None:
     project, _ = finished
     model = project.out / "int8-ort-x86" / "model.onnx"
