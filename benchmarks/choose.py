@@ -123,7 +123,7 @@ def _choose(summary: Summary, target: str, budget: Budget, where: tuple[int, int
 def _chance(summary: Summary, where: tuple[int, int]) -> float:
     """The speed-up over float that float itself, loaded twice, does not rule out."""
     noise = summary.noise_at(*where)
-    return 1.0 if noise is None else max(1.0, noise.ratio.high, 1 / noise.ratio.low)
+    return 1.0 if noise is None else noise.chance
 
 
 def _judge(

@@ -98,6 +98,11 @@ class Noise:
     ratio: Ratio
 
     @property
+    def chance(self) -> float:
+        """The speed-up, at least 1, that the noise alone does not rule out; a real one lies beyond it."""
+        return max(1.0, self.ratio.high, 1 / self.ratio.low)
+
+    @property
     def quiet(self) -> bool:
         """Whether the interval lies within ``NOISE_LIMIT`` of 1: else speed-ups cannot be told."""
         return self.ratio.low >= 1 / (1 + NOISE_LIMIT) and self.ratio.high <= 1 + NOISE_LIMIT

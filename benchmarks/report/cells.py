@@ -31,12 +31,16 @@ class Grid:
 
 
 def label(name: str) -> str:
-    """A variant's name as a person writes it: ``int8-ort-x86`` is "INT8 (ort-x86)", ``fp32`` is "FP32"."""
+    """A variant's name as a person writes it.
+
+    ``int8-ort-x86`` is "INT8 (ort-x86)", ``int8_fast-ort-x86`` is "int8_fast (ort-x86)", ``fp32`` is "FP32".
+    """
     found = re.fullmatch(r"((?:u?int|fp|bf)\d+)(?:-(.+))?", name)
-    if found is None:
-        return name
-    kind, rest = found.groups()
-    return f"{kind.upper()} ({rest})" if rest else kind.upper()
+    if found is not None:
+        kind, rest = found.groups()
+        return f"{kind.upper()} ({rest})" if rest else kind.upper()
+    found = re.fullmatch(r"(.+)-(ort-x86|ort-arm64|tensorrt|pytorch)", name)
+    return name if found is None else f"{found[1]} ({found[2]})"
 
 
 def optional(show: Callable[[_T], str], value: _T | None) -> str:

@@ -57,23 +57,24 @@ def _verdict(summary: Summary, variant: Variant) -> Verdict:
         ratio = variant.size_ratio
         sentence += f" Its file is {times(ratio) if ratio > 1 else times(1 / ratio)} "
         sentence += "smaller." if ratio > 1 else "larger."
-    told = latency if noise is None or noise.quiet else None
-    return Verdict(variant.name, sentence, _tone(told, variant.accuracy, base.accuracy))
+    chance = 1.0 if noise is None else noise.chance
+    return Verdict(variant.name, sentence, _tone(latency, variant.accuracy, base.accuracy, chance))
 
 
 def _speed(latency: Latency | None, reference: str, noise: Noise | None) -> str:
     if latency is None or latency.speedup is None:
         return ""
     s, where = latency.speedup, f"at batch {latency.batch}"
+    chance = 1.0 if noise is None else noise.chance
+    if s.low > chance:
+        return f"{times(s.value)} faster than {reference} {where}"
+    if s.high < 1 / chance:
+        return f"slower than {reference} {where} ({times(s.value)} its speed)"
     if noise is not None and not noise.quiet:
         return (
             f"{times(s.value)} as fast as {reference} {where}, which this machine was too noisy to tell "
             f"({reference} took {noise.ratio.low:.2f} to {noise.ratio.high:.2f} of its own time)"
         )
-    if s.low > 1:
-        return f"{times(s.value)} faster than {reference} {where}"
-    if s.high < 1:
-        return f"slower than {reference} {where} ({times(s.value)} its speed)"
     return f"as fast as {reference} {where}, as far as can be told ({s.low:.2f} to {s.high:.2f}×)"
 
 
@@ -92,12 +93,12 @@ def _accuracy(own: Accuracy | None, base: Accuracy | None) -> str:
     return f"{points:.1f} points {direction} accurate ({counted})"
 
 
-def _tone(latency: Latency | None, own: Accuracy | None, base: Accuracy | None) -> Tone:
+def _tone(latency: Latency | None, own: Accuracy | None, base: Accuracy | None, chance: float) -> Tone:
     if latency is None or latency.speedup is None or own is None or base is None:
         return Tone.UNKNOWN
     change = own.correct - base.correct
     proven = own.flips is not None and own.flips.p_value <= _CHANCE
-    faster, slower = latency.speedup.low > 1, latency.speedup.high < 1
+    faster, slower = latency.speedup.low > chance, latency.speedup.high < 1 / chance
     better, worse = proven and change > 0, proven and change < 0
     if faster and not worse:
         return Tone.WIN

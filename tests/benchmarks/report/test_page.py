@@ -119,7 +119,7 @@ def test_what_is_under_the_pointer_is_told(browser: Any, file: Path) -> None:
     assert tip.is_hidden()
     point = seen.page.locator("[data-chart=speedup-batch1-threads2] .mark-symbol path").nth(10)
     point.hover(force=True)
-    assert "int8_symmetric-ort-x86" in tip.inner_text()
+    assert "int8_symmetric (ort-x86)" in tip.inner_text()
     assert "slower" in tip.inner_text()
     words = told(seen, "[data-chart$=qsnr]").split("\n")
     assert words[0] in ("stem", "blocks.0.fc1", "head")

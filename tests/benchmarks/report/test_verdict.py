@@ -95,11 +95,12 @@ def test_a_larger_file_is_called_larger(changed: Changed) -> None:
     assert "Its file is 2.00× larger." in verdicts(changed(size_ratio=0.5))[0].sentence
 
 
-def test_a_noisy_machine_proves_no_speed(summary_dict: dict[str, Any]) -> None:
-    noise = [{"batch": 1, "threads": 2, "ratio": {"value": 1.0, "low": 0.8, "high": 1.2}}]
-    verdict = verdicts(Summary.model_validate(summary_dict | {"noise": noise}))[0]
-    assert (
-        "which this machine was too noisy to tell (FP32 took 0.80 to 1.20 of its own time)"
-        in verdict.sentence
-    )
-    assert verdict.tone is Tone.UNKNOWN
+@pytest.mark.parametrize(("high", "told"), [(1.2, True), (1.5, False)])
+def test_a_noisy_machine_proves_only_what_is_beyond_its_noise(
+    summary_dict: dict[str, Any], high: float, told: bool
+) -> None:
+    noise = [{"batch": 1, "threads": 2, "ratio": {"value": 1.0, "low": 0.9, "high": high}}]
+    verdict = verdicts(Summary.model_validate(summary_dict | {"noise": noise}))[0]  # 1.35 to 1.41
+    assert ("1.38× faster than FP32" in verdict.sentence) == told
+    assert ("too noisy to tell (FP32 took 0.90 to 1.50 of its own time)" in verdict.sentence) != told
+    assert verdict.tone is (Tone.WIN if told else Tone.MIXED)
