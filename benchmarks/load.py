@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.harness.loadgen import Load, loadgen
+from benchmarks.harness.loadgen import Load
 from benchmarks.harness.process import Process, Subject
 from benchmarks.latency import Latency
 
@@ -88,7 +88,6 @@ def bench_load(
         Unsupported: LoadGen is not installed, or a model cannot be run.
         BadInput: a model cannot be loaded or fed.
     """
-    loadgen()  # before any work is done
     found: dict[str, list[LoadResult]] = {subject.name: [] for subject in subjects}
     for share, load in loads:
         for subject in subjects:

@@ -15,7 +15,7 @@ from benchmarks.environment import describe_environment
 from benchmarks.latency import Noise
 from benchmarks.recorded import check_float
 from benchmarks.results import Summary, Variant, save_summary
-from benchmarks.run_load import run_load
+from benchmarks.run_load import check_load, run_load
 from benchmarks.run_variants import bench_settings, candidates, float_lowerings, lowered, variants
 from deploy.cpu import cpu_info
 from deploy.pipeline.audit import is_audited
@@ -51,6 +51,7 @@ def _inputs(line: Line) -> Any:
 
 
 def _bench(line: Line, folder: Path) -> None:
+    check_load(line)
     measured, settings = candidates(line), bench_settings(line)
     size = line.batch_size(line.config.bench.accuracy_batch)
 

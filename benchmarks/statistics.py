@@ -119,7 +119,7 @@ def ratio_over_processes(numerator: ArrayLike, denominator: ArrayLike, q: float 
 
     with s the standard deviation of the l_p and t the 97.5 % point of Student's distribution. The processes
     of one p lived side by side, so that what slowed the machine for both cancels. A bootstrap of so few
-    processes would give an interval that is too narrow: for P = 5 it holds the truth about 85 times in 100.
+    processes would give an interval that is too narrow.
 
     Args:
         numerator: positive times [P, n] of at least two processes; for a speed-up, those of the reference.

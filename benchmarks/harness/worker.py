@@ -27,7 +27,7 @@ from benchmarks.harness.backends import open_model
 from benchmarks.harness.rapl import EnergyCounter
 from benchmarks.harness.status import read_status
 from deploy.runner import Array, Runner
-from quant.errors import OctavoError
+from quant.errors import BadInput, OctavoError
 
 __all__ = ["Worker", "main"]
 
@@ -63,7 +63,7 @@ class Worker:
         self, backend: str, model: str, threads: int, cpus: list[int] | None, options: dict[str, Any]
     ) -> Reply:
         if cpus is not None:
-            os.sched_setaffinity(0, cpus)  # before the runtime makes its threads, which inherit it
+            _bind(cpus)  # before the runtime makes its threads, which inherit it
         opener = open_model(backend, Path(model), threads, options)
         imported = read_status("VmRSS")
         began = time.perf_counter_ns()
@@ -119,6 +119,14 @@ def main() -> int:
                 reply = {"error": traceback.format_exc(), "kind": "InternalError"}
             _answer(answers, reply)
     return 0
+
+
+def _bind(cpus: list[int]) -> None:
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        usable = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise BadInput(f"processors {cpus} cannot be used ({error.strerror}); usable: {usable}") from error
 
 
 def _answer(where: TextIO, reply: Reply) -> None:

@@ -101,6 +101,12 @@ def test_a_process_is_bound_to_its_processors(tmp_path: Path) -> None:
         assert os.sched_getaffinity(process._process.pid) == {cpu}
 
 
+def test_processors_that_are_not_there_are_the_users_error(tmp_path: Path) -> None:
+    subject = linear(tmp_path / "m.onnx", 8)
+    with pytest.raises(BadInput, match=r"processors \[9999\] cannot be used .* usable: \d"):
+        Process(subject, threads=1, cpus=(9999,)).__enter__()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
