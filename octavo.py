@@ -158,6 +158,38 @@ def profile(
 
 
 @app.command()
+def place(
+    run: Run,
+    recipe: Annotated[
+        str | None, typer.Option(help="One of the run's recipes; the first by default.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="One of the run's targets; the first by default.")
+    ] = None,
+    max_drop: Annotated[float, typer.Option(min=0.0, help="Points of top-1 that may be lost.")] = 1.0,
+    images: Annotated[int, typer.Option(min=1, help="How many images single layers are judged on.")] = 64,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Search which layers to quantize here: what each layer takes and loses is measured, then whole models.
+
+    Leaves RUN/placement/RECIPE-TARGET: a run of its own with the recipes that were tried, and latency.csv,
+    which budgets of latency read. What it names to take is never slower than the start.
+    """
+    from json import dumps
+
+    from benchmarks.placement.run import PlaceSettings
+    from benchmarks.placement.run import place as search
+    from benchmarks.placement.show import print_placement
+
+    found = search(run, recipe, target, PlaceSettings(max_drop, images), _say, force)
+    if json:
+        print(dumps(found.to_dict(), indent=1))
+    else:
+        print_placement(found, Console())
+
+
+@app.command()
 def compare(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The run before: its folder or summary.json.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The run now.")],

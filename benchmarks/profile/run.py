@@ -4,18 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from benchmarks.profile.files import write_profile
 from benchmarks.profile.measure import asked, measure_layers, untuned
 from benchmarks.profile.terminal import print_profile, print_sensitivity
 from deploy.pipeline.images import Spread, calibration_batches
-from deploy.pipeline.line import Line, open_run, variant_name
-from export.targets import Target
+from deploy.pipeline.line import open_run, variant_name
+from deploy.pipeline.progress_bar import progress_bar
 from quant.encoding import freeze
-from quant.errors import BadInput
 from quant.profile import profile
-from quant.recipe import Recipe, near
 
 __all__ = ["profile_run"]
 
@@ -51,8 +48,8 @@ def profile_run(
         Unsupported: metrics are asked for and a layer's format has only one width.
     """
     line = open_run(root)
-    chosen = _recipe(line, recipe)
-    where = _target(line, target)
+    chosen = line.recipe_named(recipe)
+    where = line.target_named(target)
     calibrated = line.calibrated(chosen)
     settings = asked(metrics, bits, calibrated) if metrics else None
     freeze(calibrated, where.encoding(line.config.saturation_guard))
@@ -60,21 +57,18 @@ def profile_run(
     size = line.batch_size(line.config.calibration_batch)
     preprocessing = line.loaded.preprocessing
     batches = calibration_batches(some, preprocessing, size)(None)
-    errors = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     name = variant_name(chosen, where)
     sensitivity = None
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        tasks: dict[str, TaskID] = {}
+    with progress_bar(name) as show:
+        done = 0
 
-        def show(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = bar.add_task(f"{name}: {phase}", total=None)
-            bar.update(tasks[phase], completed=done, total=total or None)
+        def tell(count: int) -> None:
+            nonlocal done
+            done += count
+            show("profiling", done, len(some))
 
-        task = bar.add_task(f"profiling {name}", total=len(some))
         seen = list(batches) if settings else batches
-        found = profile(calibrated, seen, lambda count: bar.advance(task, count))
+        found = profile(calibrated, seen, tell)
         if settings:
             learned_from = calibration_batches(line.calibration, preprocessing, size)
             plain = untuned(calibrated, line.graph, learned_from, show)
@@ -92,21 +86,3 @@ def profile_run(
     if sensitivity:
         print_sensitivity(sensitivity, console)
     return folder
-
-
-def _recipe(line: Line, name: str | None) -> Recipe:
-    known = {recipe.name: recipe for recipe in line.recipes}
-    if name is None:
-        return line.recipes[0]
-    if name not in known:
-        raise BadInput(f"the run has no recipe '{name}'{near(name, known)}; it has {', '.join(known)}")
-    return known[name]
-
-
-def _target(line: Line, name: str | None) -> Target:
-    known = {target.name: target for target in line.targets}
-    if name is None:
-        return line.targets[0]
-    if name not in known:
-        raise BadInput(f"the run has no target '{name}'{near(name, known)}; it has {', '.join(known)}")
-    return known[name]

@@ -2,9 +2,10 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -21,7 +22,7 @@ from quant.errors import BadInput
 from quant.graph import capture
 from quant.models.checkpoint import file_sha256
 from quant.models.load import LoadedModel, load_model
-from quant.recipe import Recipe, load_recipe
+from quant.recipe import Recipe, load_recipe, near
 from quant.store import load_calibration
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 CONFIG = "config.yaml"
+N = TypeVar("N", Recipe, Target)
 FLOAT = "fp32"
 _EXAMPLE_IMAGES = 2  # torch.export takes a batch of 1 for a constant
 
@@ -79,6 +81,22 @@ class Line:
     def targets(self) -> tuple[Target, ...]:
         """The targets."""
         return tuple(get_target(name) for name in self.config.targets)
+
+    def recipe_named(self, name: str | None) -> Recipe:
+        """One of the recipes, the first where no name is given.
+
+        Raises:
+            BadInput: there is none of that name.
+        """
+        return _named("recipe", name, self.recipes)
+
+    def target_named(self, name: str | None) -> Target:
+        """One of the targets, the first where no name is given.
+
+        Raises:
+            BadInput: there is none of that name.
+        """
+        return _named("target", name, self.targets)
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -202,3 +220,12 @@ def open_run(root: Path) -> Line:
             f"{root}: is not the folder of a run (it has no {CONFIG}); start with `octavo quantize`"
         )
     return Line(load_config(root / CONFIG), root)
+
+
+def _named(kind: str, name: str | None, items: Sequence[N]) -> N:
+    known = {item.name: item for item in items}
+    if name is None:
+        return items[0]
+    if name not in known:
+        raise BadInput(f"the run has no {kind} '{name}'{near(name, known)}; it has {', '.join(known)}")
+    return known[name]

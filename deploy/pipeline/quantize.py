@@ -3,11 +3,9 @@
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
 from deploy.pipeline.images import calibration_batches, source_identity
 from deploy.pipeline.line import Line, calibration_file
+from deploy.pipeline.progress_bar import progress_bar
 from deploy.pipeline.workspace import Step
 from quant.calibrate import CalibratedGraph, calibrate
 from quant.recipe import Recipe
@@ -51,15 +49,6 @@ def _calibrated(line: Line, recipe: Recipe, checkpoint: Checkpoint) -> Calibrate
     images = len(line.calibration)
     known = {"statistics": min(images, recipe.method_images), "calibrating": images}
     size = line.batch_size(line.config.calibration_batch)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def show(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = progress.add_task(f"{recipe.name}: {phase}", total=total or known.get(phase))
-            progress.update(tasks[phase], completed=done)
-
+    with progress_bar(recipe.name, known) as show:
         batches = calibration_batches(line.calibration, line.loaded.preprocessing, size)
         return calibrate(line.graph, recipe, batches, show, checkpoint)

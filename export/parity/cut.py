@@ -24,6 +24,7 @@ class LayerEnds:
             quantized.
         codes: tensor that QuantizeLinear writes; in FP8, which NumPy cannot hold, the numbers behind
             DequantizeLinear; where only the weight is quantized, ``values``.
+        product: tensor that its product writes.
         result: tensor with the layer's result, bias included, behind its output's Q/DQ where there is one.
         patches: the layer is a convolution written as a product, with its channels last.
         dynamic: its kernel quantizes the activations to int8 on the fly.
@@ -31,6 +32,7 @@ class LayerEnds:
 
     values: str
     codes: str
+    product: str
     result: str
     patches: bool = False
     dynamic: bool = False
@@ -89,6 +91,7 @@ def layer_ends(graph: GraphProto, activation: str | None, weight: str) -> LayerE
     return LayerEnds(
         values=values,
         codes=codes,
+        product=product.output[0],
         result=_result(graph, readers, producer, product),
         patches="Conv_patches_" in product.name,
         dynamic=_is_dynamic(product),

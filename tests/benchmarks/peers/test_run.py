@@ -248,7 +248,9 @@ def test_bad_input_stops_before_anything_is_written(exported: Project, tmp_path:
 
 
 SLOW = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born without it
 sys.path.insert(0, {folder!r})
 from pathlib import Path
 from benchmarks.peers import run, tools

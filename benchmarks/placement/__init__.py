@@ -1,0 +1,1 @@
+"""Which layers to quantize on a target, from measurements on it."""
