@@ -17,8 +17,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: install
 	$(BIN)/octavo run examples/digits.yaml --out runs/digits
 
+# A file of tests stays in one process: its tests share what they build.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
