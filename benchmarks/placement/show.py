@@ -35,13 +35,12 @@ def _layers(placement: Placement) -> Grid:
             f"{unit.quantized_ms:.3f}",
             f"{unit.plain_ms:.3f}",
             times(unit.speedup.value),
-            f"{unit.speedup.low:.2f}–{unit.speedup.high:.2f}",
             f"{table.losses[unit.unit]:.2g}",
             *("float" if unit.unit in plan.plain else "" for plan in plans.values()),
         )
         for unit in table.times
     ]
-    head = ("Layer", "quantized, ms", "float, ms", "speed-up", "95 %", "loss, nats", *shares)
+    head = ("Layer", "codes, ms", "float, ms", "speed-up", "loss, nats", *shares)
     return Grid(
         f"Layers, batch {table.batch}, threads {table.threads}; what each plan leaves in float",
         head,
