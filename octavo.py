@@ -230,6 +230,50 @@ def compare(
 
 
 @app.command()
+def build(
+    run: Run,
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="One of the run's recipes; all by default. Repeatable.")
+    ] = None,
+    library: Annotated[
+        str | None, typer.Option(help="tensorrt or tensorrt_rtx; the first that is installed by default.")
+    ] = None,
+    batches: Annotated[
+        str, typer.Option(metavar="MIN,USUAL,MAX", help="Images per call, where the file leaves them open.")
+    ] = "1,1,8",
+    level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="How long the builder searches; its own default.")
+    ] = None,
+    workspace: Annotated[int | None, typer.Option(metavar="MIB", help="Scratch memory of kernels.")] = None,
+    compute: Annotated[
+        list[str] | None, typer.Option(metavar="SM89", help="TensorRT-RTX: GPUs to build for. Repeatable.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Build TensorRT engines of a run's `tensorrt` variants: engine.plan and engine.json beside each.
+
+    What TensorRT would refuse is refused first, by layer. Engines are kept in ~/.cache/octavo/engines.
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from deploy.pipeline.line import open_run
+    from deploy.pipeline.progress_bar import progress_bar
+    from deploy.tensorrt.build import EngineSettings
+    from deploy.tensorrt.cache import default_cache
+    from deploy.tensorrt.engines import build_run
+
+    settings = EngineSettings(_three(batches), level, workspace, tuple(compute or ()))
+    with progress_bar("build") as show:
+        built = build_run(open_run(run), recipe or (), settings, default_cache(), library, _say, show)
+    if json:
+        print(dumps([asdict(one) for one in built], indent=1, default=str))
+    else:
+        for one in built:
+            print(f"{one.plan}: {one.size_bytes / 2**20:.1f} MiB{'' if one.fresh else ', from the cache'}")
+
+
+@app.command()
 def choose(
     run: Run,
     max_drop: Annotated[float, typer.Option(min=0.0, help="Points of top-1 that may be lost.")] = 1.0,
@@ -331,6 +375,14 @@ def _widths(text: str) -> list[int]:
         return [int(bits) for bits in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"'{text}' is not widths with commas between, such as 4,6,8") from None
+
+
+def _three(text: str) -> tuple[int, int, int]:
+    try:
+        least, usual, most = (int(size) for size in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not MIN,USUAL,MAX, such as 1,1,8") from None
+    return least, usual, most
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: what they take, and engines built, kept and run."""

@@ -1,0 +1,280 @@
+"""Build an engine from a strongly typed ONNX file.
+
+TensorRT 11 has no flags for precision and no calibrators: what the file says is what runs. The rules of what
+it takes are checked first, so that a refusal names a module of the model; what the builder itself refuses is
+told with the modules that its message mentions.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from deploy.tensorrt.library import Library
+from deploy.tensorrt.rules import check_model
+from deploy.tensorrt.rules.graph import layer_of
+from quant.errors import BadInput, Unsupported
+from quant.progress import Progress, silent
+
+__all__ = ["EngineSettings", "build_plan", "check_file", "engine_settings"]
+
+_LEVELS = range(6)
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What an engine is built with.
+
+    Attributes:
+        batches: fewest, usual and most images per call, for files with an open batch size.
+        optimization_level: 0 to 5, how long the builder searches; its own default where left out.
+        workspace_mib: scratch memory that kernels may use; all of the GPU's where left out.
+        compute: TensorRT-RTX: the compute capabilities to build for, such as ``SM89``; all of them where
+            left out.
+        version_compatible: the engine also runs with later versions of TensorRT.
+        hardware_compatible: the engine also runs on other GPUs from Ampere on.
+        refit: weights can be exchanged later; TensorRT-RTX needs a driver to build such an engine.
+        weight_streaming: weights may stay in the host's memory.
+    """
+
+    batches: tuple[int, int, int] = (1, 1, 8)
+    optimization_level: int | None = None
+    workspace_mib: int | None = None
+    compute: tuple[str, ...] = ()
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    refit: bool = False
+    weight_streaming: bool = False
+
+    def __post_init__(self) -> None:
+        least, best, most = self.batches
+        if not 1 <= least <= best <= most:
+            raise BadInput(f"batches are fewest ≤ usual ≤ most, at least 1, got {list(self.batches)}")
+        if self.optimization_level is not None and self.optimization_level not in _LEVELS:
+            raise BadInput(f"optimization_level is 0 to {_LEVELS[-1]}, got {self.optimization_level}")
+        if self.workspace_mib is not None and self.workspace_mib < 1:
+            raise BadInput(f"workspace_mib is at least 1, got {self.workspace_mib}")
+
+
+def engine_settings(values: dict[str, Any]) -> EngineSettings:
+    """Settings from JSON or YAML values.
+
+    Raises:
+        BadInput: a key is unknown or a value is out of range.
+    """
+    known = [field.name for field in fields(EngineSettings)]
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise BadInput(f"unknown engine settings {', '.join(unknown)}; known: {', '.join(known)}")
+    lists = {key: tuple(values[key]) for key in ("batches", "compute") if key in values}
+    return EngineSettings(**values | lists)
+
+
+def check_file(path: Path) -> onnx.ModelProto:
+    """Read a model, and refuse what TensorRT would refuse.
+
+    Returns:
+        The model, without data that is kept in other files.
+
+    Raises:
+        BadInput: it cannot be read, or is not a valid ONNX model.
+        Unsupported: it breaks a rule of :mod:`deploy.tensorrt.rules`.
+    """
+    try:
+        onnx.checker.check_model(str(path))  # with what it keeps in other files
+        model = onnx.load(path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(f"{path}: is not a valid ONNX model; it may be truncated: {reason}") from error
+    check_model(model, str(path))
+    return model
+
+
+def build_plan(
+    path: Path,
+    settings: EngineSettings,
+    library: Library,
+    timing_cache: bytes = b"",
+    progress: Progress = silent,
+) -> tuple[bytes, bytes]:
+    """Build an engine in this process. A library that crashes takes the process with it.
+
+    Args:
+        path: a model that :func:`check_file` accepts.
+        settings: see :class:`EngineSettings`.
+        library: what builds.
+        timing_cache: of an earlier build; empty for none.
+        progress: told the builder's phases.
+
+    Returns:
+        The serialized engine, and the timing cache after it, empty where the library keeps none.
+
+    Raises:
+        BadInput: a setting does not fit the model or the library.
+        Unsupported: the library refused the model; the message names the modules it mentions.
+    """
+    trt = library.module
+    logger = _logger(trt)
+    builder = trt.Builder(logger)
+    if builder is None:
+        raise Unsupported(f"{library.name} {library.version} cannot build here: {logger.last()}")
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, logger)
+    layers = _layers(path)
+    if not parser.parse_from_file(str(path)):
+        told = [_parser_error(parser.get_error(i)) for i in range(parser.num_errors)] or [logger.last()]
+        raise Unsupported(f"{path}: {library.name} {library.version} cannot read it: {told[0]}")
+    config = _config(trt, builder, settings, library, progress)
+    _add_profiles(builder, network, config, settings)
+    cache = _with_timing_cache(config, timing_cache) if library.needs_gpu else None  # RTX times on the GPU
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise Unsupported(
+            f"{path}: {library.name} {library.version} cannot build it{_mentioned(logger.messages, layers)}: "
+            f"{logger.last()}"
+        )
+    after = b"" if cache is None else bytes(config.get_timing_cache().serialize())
+    return bytes(plan), after
+
+
+def _network_flags(trt: Any) -> int:
+    """Strongly typed, where that is not the only way anyway."""
+    flags = trt.NetworkDefinitionCreationFlag
+    return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
+
+
+def _config(trt: Any, builder: Any, settings: EngineSettings, library: Library, progress: Progress) -> Any:
+    config = builder.create_builder_config()
+    if settings.optimization_level is not None:
+        config.builder_optimization_level = settings.optimization_level
+    if settings.workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
+    for wanted, flag in (
+        (settings.version_compatible, "VERSION_COMPATIBLE"),
+        (settings.refit, "REFIT"),
+        (settings.weight_streaming, "WEIGHT_STREAMING"),
+    ):
+        if wanted:
+            config.set_flag(_member(trt.BuilderFlag, flag, library))
+    if settings.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if settings.compute:
+        _set_compute(trt, config, settings.compute, library)
+    config.progress_monitor = _monitor(trt, progress)
+    return config
+
+
+def _set_compute(trt: Any, config: Any, names: Sequence[str], library: Library) -> None:
+    if not hasattr(trt, "ComputeCapability"):
+        raise BadInput(f"{library.name} builds for this machine's GPU only: leave out `compute`")
+    config.num_compute_capabilities = len(names)
+    for index, name in enumerate(names):
+        config.set_compute_capability(_member(trt.ComputeCapability, name, library), index)
+
+
+def _member(kind: Any, name: str, library: Library) -> Any:
+    known = kind.__members__
+    if name not in known:
+        raise BadInput(f"{library.name} {library.version} has no '{name}'; it has {', '.join(known)}")
+    return known[name]
+
+
+def _add_profiles(builder: Any, network: Any, config: Any, settings: EngineSettings) -> None:
+    """One profile; every open size but the first must be known."""
+    profile, needed = builder.create_optimization_profile(), False
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        shape = tuple(tensor.shape)
+        if -1 not in shape:
+            continue
+        if -1 in shape[1:]:
+            raise BadInput(
+                f"input '{tensor.name}' has the shape {list(shape)}: only the batch size may be open; export "
+                "the other sizes as numbers"
+            )
+        profile.set_shape(tensor.name, *((batch, *shape[1:]) for batch in settings.batches))
+        needed = True
+    if needed:
+        config.add_optimization_profile(profile)
+
+
+def _with_timing_cache(config: Any, content: bytes) -> Any:
+    """The cache in use; None where the library keeps none."""
+    cache = config.create_timing_cache(content) or config.create_timing_cache(b"")
+    if cache is None or not config.set_timing_cache(cache, False):
+        return None
+    return cache
+
+
+def _layers(path: Path) -> dict[str, str]:
+    """Node names to the modules they came from."""
+    graph = onnx.load(path, load_external_data=False).graph
+    return {node.name: layer_of(node) for node in graph.node if node.name}
+
+
+def _parser_error(error: Any) -> str:
+    node, operator = str(error.node_name()), str(error.node_operator())
+    layer = node.rpartition("/")[0] or node
+    where = f"'{layer}' ({operator}): " if layer else ""
+    return f"{where}{' '.join(str(error.desc()).split())}"
+
+
+def _mentioned(messages: Sequence[str], layers: dict[str, str]) -> str:
+    """The modules of nodes that messages name; the longest names first, for one may contain another."""
+    text = " ".join(messages)
+    found: dict[str, None] = {}
+    for node in sorted(layers, key=len, reverse=True):
+        if re.search(rf"(?<![\w./]){re.escape(node)}(?![\w./])", text):
+            found[layers[node]] = None
+    return f" (at {', '.join(repr(name) for name in list(found)[:3])})" if found else ""
+
+
+def _logger(trt: Any) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc]  # the base class comes with the library
+        """Keeps what the library says about errors."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.messages: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.messages.append(" ".join(message.split()))
+
+        def last(self) -> str:
+            """The first error, which is nearest to the cause."""
+            return self.messages[0] if self.messages else "it gave no reason"
+
+    return Logger()
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Tells the builder's outermost phases."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self._steps[phase_name] = num_steps
+                progress(phase_name, 0, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name in self._steps:
+                progress(phase_name, step + 1, self._steps[phase_name])
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            steps = self._steps.pop(phase_name, None)
+            if steps is not None:
+                progress(phase_name, steps, steps)
+
+    return Monitor()

@@ -1,0 +1,45 @@
+"""The GPU of this machine, as an engine knows it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Device", "current_device"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU.
+
+    Attributes:
+        name: such as ``NVIDIA H100 80GB HBM3``.
+        compute: its compute capability, such as ``SM90``.
+        memory_mib: of the device.
+    """
+
+    name: str
+    compute: str
+    memory_mib: int
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.compute})"
+
+
+def current_device() -> Device | None:
+    """The first GPU; None where there is none, no driver, or no pycuda to ask it with."""
+    try:
+        import pycuda.driver as cuda
+    except (ImportError, OSError):
+        return None
+    return _ask(cuda)
+
+
+def _ask(cuda: Any) -> Device | None:
+    try:
+        cuda.init()
+        if cuda.Device.count() == 0:
+            return None
+        device = cuda.Device(0)
+    except cuda.Error:
+        return None
+    major, minor = device.compute_capability()
+    return Device(str(device.name()), f"SM{major}{minor}", int(device.total_memory()) >> 20)

@@ -1,0 +1,143 @@
+"""From the lowered models of a run to engines, kept in the cache and laid beside the models."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.pipeline.line import Line, variant_name
+from deploy.tensorrt.build import EngineSettings, check_file
+from deploy.tensorrt.cache import Engine, EngineCache, Identity
+from deploy.tensorrt.child import build_apart
+from deploy.tensorrt.device import current_device
+from deploy.tensorrt.library import Library, find_library
+from quant.errors import BadInput, Unsupported
+from quant.files import replace_bytes
+from quant.models.checkpoint import file_sha256
+from quant.progress import Progress, silent
+
+__all__ = ["TARGET", "Built", "build_engine", "build_run"]
+
+TARGET = "tensorrt"
+
+
+@dataclass(frozen=True)
+class Built:
+    """The engine of a variant.
+
+    Attributes:
+        variant: its name.
+        plan: its file beside the variant's model.
+        manifest: beside it.
+        fresh: whether it was built now, not found in the cache.
+        size_bytes: of the plan.
+    """
+
+    variant: str
+    plan: Path
+    manifest: Path
+    fresh: bool
+    size_bytes: int
+
+
+def build_engine(
+    model: Path,
+    settings: EngineSettings,
+    cache: EngineCache,
+    library: str | None = None,
+    timeout_s: float | None = None,
+    progress: Progress = silent,
+) -> Engine:
+    """The engine of a model, from the cache where it is there.
+
+    Args:
+        model: an ONNX file.
+        settings: of the engine.
+        cache: where engines are kept.
+        library: key of :data:`deploy.tensorrt.library.LIBRARIES`; the first that is installed by default.
+        timeout_s: the longest that building may take, in seconds.
+        progress: told the builder's phases.
+
+    Raises:
+        BadInput: the model cannot be read, or a setting does not fit.
+        Unsupported: no library is installed, it needs a GPU that is not here, or it does not take the model.
+    """
+    found = find_library(library)
+    identity = _identity(model, settings, found)
+
+    def make(plan: Path) -> None:
+        check_file(model)
+        timings = cache.timing_cache(identity)
+        build_apart(model, plan, settings, found.key, timings, timeout_s, progress)
+
+    return cache.get(identity, make)
+
+
+def build_run(
+    line: Line,
+    recipes: Sequence[str],
+    settings: EngineSettings,
+    cache: EngineCache,
+    library: str | None,
+    say: Callable[[str], None],
+    progress: Progress = silent,
+) -> list[Built]:
+    """Build the engines of a run's variants for TensorRT.
+
+    Args:
+        line: a run that is lowered for target tensorrt.
+        recipes: names of its recipes; all of them where empty.
+        settings: of the engines.
+        cache: where engines are kept.
+        library: see :func:`build_engine`.
+        say: told what happens.
+        progress: told the builder's phases.
+
+    Raises:
+        BadInput: the run has no such recipe or is not lowered for TensorRT; else as :func:`build_engine`.
+        Unsupported: as :func:`build_engine`.
+    """
+    if TARGET not in [target.name for target in line.targets]:
+        raise BadInput(
+            f"{line.workspace.root}: the run has no target {TARGET}; add it to `targets` and run it again"
+        )
+    target = line.target_named(TARGET)
+    chosen = [line.recipe_named(name) for name in recipes] or list(line.recipes)
+    built = []
+    for recipe in chosen:
+        name = variant_name(recipe, target)
+        line.workspace.sha256(f"{name}/model.onnx")  # says which stage to run where it is missing
+        say(f"build {name}")
+        folder = line.workspace.path(name)
+        engine = build_engine(folder / "model.onnx", settings, cache, library, progress=progress)
+        built.append(_laid_beside(name, folder, engine))
+        if not engine.fresh:
+            say(f"build {name}: found in the engine cache")
+    return built
+
+
+def _identity(model: Path, settings: EngineSettings, library: Library) -> Identity:
+    if not model.is_file():
+        raise BadInput(f"{model}: cannot be read: no such file")
+    device = current_device() if library.needs_gpu else None
+    if library.needs_gpu and device is None:
+        raise Unsupported(
+            f"{library.name} builds on the GPU that runs the engine, and none is found here (a driver and "
+            "pycuda are needed); TensorRT-RTX builds without one: --library tensorrt_rtx"
+        )
+    where = None if device is None else str(device)
+    return Identity(file_sha256(model), library.key, library.version, where, settings)
+
+
+def _laid_beside(name: str, folder: Path, engine: Engine) -> Built:
+    plan, manifest = folder / "engine.plan", folder / "engine.json"
+    beside = folder / f".engine.plan.{os.getpid()}.part"
+    try:
+        shutil.copyfile(engine.plan, beside)
+        os.replace(beside, plan)
+    finally:
+        beside.unlink(missing_ok=True)
+    replace_bytes(manifest, (json.dumps(engine.manifest, indent=1) + "\n").encode())
+    return Built(name, plan, manifest, engine.fresh, plan.stat().st_size)

@@ -1,0 +1,98 @@
+"""Rules about operators and what stands around them."""
+
+from onnx import NodeProto, TensorProto
+
+from deploy.tensorrt.rules.graph import Graph
+from deploy.tensorrt.rules.registry import rule
+
+__all__: list[str] = []
+
+_INTEGER = (
+    *("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"),
+    *("QLinearAdd", "QLinearMul", "QGemm", "MatMulIntegerToFloat"),
+)
+_PRODUCTS = ("MatMul", "Gemm")
+_WEIGHTED = (*_PRODUCTS, "Conv")
+_OLDEST = 9
+
+
+@rule("operator")
+def _operator(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
+    """Integer operators are not read: integers are meant by Q/DQ pairs around float operators."""
+    if node.op_type in _INTEGER:
+        return f"the operator {node.op_type} is not read", "write Q/DQ pairs: lower to target tensorrt"
+    functions = {(f.domain, f.name) for f in graph.model.functions}
+    standard = node.domain in ("", "ai.onnx") or (node.domain, node.op_type) in functions
+    if standard or (node.domain, node.op_type) == ("com.microsoft", "Gelu"):
+        return None
+    return (
+        f"the operator {node.domain}::{node.op_type} is another runtime's own",
+        "lower to target tensorrt, which keeps to standard operators",
+    )
+
+
+@rule("oldest-opset")
+def _oldest(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
+    """Opset 9 is the oldest that is read; told once."""
+    if graph.opset >= _OLDEST or node is not graph.model.graph.node[0]:
+        return None
+    return f"the file has opset {graph.opset}", f"export with opset {_OLDEST} or later"
+
+
+@rule("int4")
+def _int4(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
+    """4-bit weights are weight-only, of matrix products."""
+    if node.op_type not in _WEIGHTED or len(node.input) < 2:
+        return None
+    sources = [_codes(graph, name) for name in node.input[:2]]
+    if TensorProto.INT4 not in sources:
+        return None
+    if node.op_type == "Conv":
+        return "a convolution has 4-bit weights", "leave convolutions in float or at 8 bits"
+    other = [kind for kind in sources if kind not in (None, TensorProto.INT4)]
+    if not other:
+        return None
+    name = TensorProto.DataType.Name(other[0]).lower()
+    return f"4-bit weights meet {name} activations", "leave the layer's input in float (weight-only)"
+
+
+@rule("fp8-pair")
+def _fp8_pair(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
+    """Both factors of a product are FP8, or none."""
+    if node.op_type not in _WEIGHTED or len(node.input) < 2:
+        return None
+    fp8 = [_codes(graph, name) == TensorProto.FLOAT8E4M3FN for name in node.input[:2]]
+    if fp8[0] == fp8[1]:
+        return None
+    return "only one factor of a product is FP8", "quantize activation and weight in fp8_e4m3, or neither"
+
+
+@rule("attention")
+def _attention(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
+    """The Attention operator has kernels for float16, not for float32 with four axes."""
+    if node.op_type != "Attention" or node.domain not in ("", "ai.onnx"):
+        return None
+    infos = (*graph.model.graph.value_info, *graph.model.graph.input)
+    types = {v.name: v.type.tensor_type for v in infos}
+    known = types.get(node.input[0])
+    if known is None or known.elem_type != TensorProto.FLOAT or len(known.shape.dim) != 4:
+        return None
+    return (
+        "Attention on float32 with four axes has no kernel",
+        "write it as MatMul and Softmax, or in float16",
+    )
+
+
+def _codes(graph: Graph, name: str) -> int | None:
+    """The type of the codes that a tensor is dequantized from, at most moved around on the way."""
+    node = graph.writer.get(name)
+    while node is not None and node.op_type in ("Transpose", "Reshape", "Cast"):
+        node = graph.writer.get(node.input[0])
+    if node is None or node.op_type != "DequantizeLinear":
+        return None
+    source = node.input[0]
+    if source in graph.tensors:
+        return int(graph.tensors[source].data_type)
+    if len(node.input) > 2 and node.input[2] in graph.tensors:
+        return int(graph.tensors[node.input[2]].data_type)
+    return None
