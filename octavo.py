@@ -200,6 +200,9 @@ def compare(
             help="What must not happen, such as 'top1 < -0.5' (points) or 'latency_p50 > +5%'. Repeatable.",
         ),
     ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="Time the models of both runs again, in turns with each other.")
+    ] = False,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write Markdown.")] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
     json: Json = False,
@@ -212,7 +215,7 @@ def compare(
     from benchmarks.files import write_text
     from benchmarks.report.terminal import print_grid
 
-    found = compare_runs(base, new, fail_if or ())
+    found = compare_runs(base, new, fail_if or (), together)
     if markdown is not None:
         write_text(markdown, show.markdown(found))
     if junit is not None:

@@ -17,15 +17,17 @@ from rich.console import Console
 from benchmarks.bars.bar import Bar, print_bars, to_dicts
 from benchmarks.bars.overhead import overhead_bar
 from benchmarks.bars.runs import do_run, resnet_config, vit_config
-from benchmarks.bars.trust import trust_bars
+from benchmarks.bars.trust import together_bars, trust_bars
 from benchmarks.choose import Budget, choose
+from benchmarks.compare.together import time_together
 from benchmarks.environment import describe_environment
 from benchmarks.files import write_text
 from benchmarks.report.comparison import entry
-from benchmarks.results import Summary, load_summary
+from benchmarks.results import Summary, load_summary, save_summary
 from benchmarks.run_variants import PLAIN
 from benchmarks.stages import do_stage
 from deploy.pipeline.config import RunConfig
+from deploy.pipeline.line import Line
 
 __all__ = ["main"]
 
@@ -37,21 +39,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bars.speed", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/bars/speed"), help="kept; a rerun resumes")
     parser.add_argument("--times", type=int, default=3, help="how often each model is measured")
+    parser.add_argument("--pairs", type=int, default=10, help="how often each is compared with itself")
     given = parser.parse_args()
     console = Console(stderr=True)
     vit, resnet = vit_config(), resnet_config(56)
     vit = vit.model_copy(update={"recipe": ("int8", "int8_fast")})
     resnet = resnet.model_copy(update={"bench": resnet.bench.model_copy(update={"batch_sizes": (1, 32)})})
-    runs = {
-        name: _measured(config, given.out / name, given.times, console)
-        for name, config in (("vit_tiny", vit), ("resnet56", resnet))
-    }
+    configs = {"vit_tiny": vit, "resnet56": resnet}
+    runs = {name: _measured(c, given.out / name, given.times, console) for name, c in configs.items()}
+    pairs = [
+        pair
+        for name, config in configs.items()
+        for pair in _pairs(Line(config, given.out / name), runs[name][0], given.pairs)
+    ]
     vits, resnets = runs["vit_tiny"], runs["resnet56"]
     bars = [
         _ratio("ViT-Tiny INT8 (int8_fast) over FP32, both at their best graph", vits, FAST, 1, 1.5),
         _best_graph(vits),
         *(_resnet(resnets, batch) for batch in (1, 32)),
         *trust_bars(runs),
+        *together_bars(pairs),
         overhead_bar(),
     ]
     environment = asdict(describe_environment())
@@ -73,6 +80,20 @@ def _measured(config: RunConfig, folder: Path, times: int, console: Console) -> 
             do_stage(line, "bench", say, force=True)
             shutil.copyfile(folder / "summary.json", file)
         found.append(load_summary(file))
+    return found
+
+
+def _pairs(line: Line, summary: Summary, count: int) -> list[tuple[Summary, Summary]]:
+    """The run compared with itself, at batch 1; measured pairs are kept."""
+    one = line.config.bench.model_copy(update={"batch_sizes": (1,)})
+    line = Line(line.config.model_copy(update={"bench": one}), line.workspace.root)
+    found = []
+    for i in range(count):
+        files = [line.workspace.path(f"pair-{i}-{side}.json") for side in ("base", "new")]
+        if not all(file.is_file() for file in files):
+            for side, file in zip(time_together((line, summary), (line, summary)), files, strict=True):
+                save_summary(side, file)
+        found.append((load_summary(files[0]), load_summary(files[1])))
     return found
 
 

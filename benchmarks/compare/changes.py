@@ -9,6 +9,9 @@ With q a quantile of a process's times and l_p = log q(v_p) − log q(r_p), the 
 What slowed both in one run cancels. (So does what slows the float model as much as the variant, such as
 another version of the runtime: the float model's own change stands in the result, uncorrected.) The
 interval is that of Welch's t-test of the l_p, so it knows how much processes differ.
+
+Where the models of both runs took turns (:mod:`benchmarks.compare.together`), process by process, the change
+is that of the variant itself, and the interval Student's over the pairs of processes.
 """
 
 import math
@@ -23,7 +26,7 @@ from benchmarks.compare.metrics import METRICS, Metric
 from benchmarks.latency import Latency
 from benchmarks.report.comparison import configurations, entry, where
 from benchmarks.results import Summary, Variant
-from benchmarks.statistics import Interval, log_quantiles, mean_and_error
+from benchmarks.statistics import Interval, log_quantiles, mean_and_error, ratio_over_processes
 
 __all__ = ["Change", "changes"]
 
@@ -61,12 +64,13 @@ class Change:
         return 0.0 if self.new == self.base else self.new - self.base  # equal ones may be infinite
 
 
-def changes(base: Summary, new: Summary) -> list[Change]:
+def changes(base: Summary, new: Summary, together: bool = False) -> list[Change]:
     """All figures of the variants that both runs have, the reference first.
 
     Args:
         base: the run before.
         new: the run now.
+        together: whether the models of both took turns with each other.
     """
     pairs = [(base.base, new.base)]
     others = {variant.name: variant for variant in new.others}
@@ -78,8 +82,9 @@ def changes(base: Summary, new: Summary) -> list[Change]:
         for place in places:
             own = entry(then, place), entry(now, place)
             # The reference is not corrected by itself.
-            beside = None if then is base.base else (entry(base.base, place), entry(new.base, place))
-            found += _latencies(then.name, where(place), own, beside)
+            alone = together or then is base.base
+            beside = None if alone else (entry(base.base, place), entry(new.base, place))
+            found += _latencies(then.name, where(place), own, beside, together)
     return found
 
 
@@ -103,6 +108,7 @@ def _latencies(
     place: str,
     own: tuple[Latency | None, Latency | None],
     beside: tuple[Latency | None, Latency | None] | None,
+    together: bool,
 ) -> Iterator[Change]:
     then, now = own
     if then is None and now is None:
@@ -114,7 +120,10 @@ def _latencies(
             continue
         before, after = (None if e is None else float(np.quantile(e.samples_ms, q)) for e in own)
         relative, interval = None, None
-        if then is not None and now is not None:
+        if then is not None and now is not None and together:
+            ratio = ratio_over_processes(now.by_process, then.by_process, q)
+            relative, interval = ratio.value - 1.0, Interval(ratio.low - 1.0, ratio.high - 1.0)
+        elif then is not None and now is not None:
             relative, interval = _relative((now, references[1]), (then, references[0]), q)
         yield Change(name, metric, place, before, after, relative, interval)
 

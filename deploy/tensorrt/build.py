@@ -70,8 +70,8 @@ def engine_settings(values: dict[str, Any]) -> EngineSettings:
     unknown = [key for key in values if key not in known]
     if unknown:
         raise BadInput(f"unknown engine settings {', '.join(unknown)}; known: {', '.join(known)}")
-    lists = {key: tuple(values[key]) for key in ("batches", "compute") if key in values}
-    return EngineSettings(**values | lists)
+    lists: dict[str, Any] = {key: tuple(values[key]) for key in ("batches", "compute") if key in values}
+    return EngineSettings(**{**values, **lists})
 
 
 def check_file(path: Path) -> onnx.ModelProto:

@@ -10,7 +10,7 @@ __all__: list[str] = []
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _CODES = (TensorProto.INT8, TensorProto.INT4, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT4E2M1)
-_OPSETS = {
+_OPSETS: dict[int, int] = {
     TensorProto.FLOAT8E4M3FN: 19,
     TensorProto.INT4: 21,
     TensorProto.FLOAT4E2M1: 23,

@@ -39,32 +39,18 @@ def _oldest(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
     return f"the file has opset {graph.opset}", f"export with opset {_OLDEST} or later"
 
 
-@rule("int4")
-def _int4(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
-    """4-bit weights are weight-only, of matrix products."""
+@rule("factor-types")
+def _factor_types(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
+    """Quantized factors of a product have one type; int4 weights may meet int8 in a matrix product."""
     if node.op_type not in _WEIGHTED or len(node.input) < 2:
         return None
-    sources = [_codes(graph, name) for name in node.input[:2]]
-    if TensorProto.INT4 not in sources:
+    first, second = (_codes(graph, name) for name in node.input[:2])
+    if first is None or second is None or first == second:
         return None
-    if node.op_type == "Conv":
-        return "a convolution has 4-bit weights", "leave convolutions in float or at 8 bits"
-    other = [kind for kind in sources if kind not in (None, TensorProto.INT4)]
-    if not other:
+    if node.op_type in _PRODUCTS and (first, second) == (TensorProto.INT8, TensorProto.INT4):
         return None
-    name = TensorProto.DataType.Name(other[0]).lower()
-    return f"4-bit weights meet {name} activations", "leave the layer's input in float (weight-only)"
-
-
-@rule("fp8-pair")
-def _fp8_pair(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
-    """Both factors of a product are FP8, or none."""
-    if node.op_type not in _WEIGHTED or len(node.input) < 2:
-        return None
-    fp8 = [_codes(graph, name) == TensorProto.FLOAT8E4M3FN for name in node.input[:2]]
-    if fp8[0] == fp8[1]:
-        return None
-    return "only one factor of a product is FP8", "quantize activation and weight in fp8_e4m3, or neither"
+    names = " meets ".join(TensorProto.DataType.Name(kind).lower() for kind in (first, second))
+    return f"{names} in a {node.op_type}", "write both factors in one type, or leave the activation in float"
 
 
 @rule("attention")

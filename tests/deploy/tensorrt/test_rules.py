@@ -61,7 +61,7 @@ def refused(library: Library, model: ModelProto, folder: Path) -> bool:
     path = folder / "m.onnx"
     onnx.save(model, path)
     try:
-        build_plan(path, EngineSettings(), library)
+        build_plan(path, EngineSettings(compute=("SM89",)), library)  # the oldest with FP8
     except Unsupported:
         return True
     return False
@@ -195,14 +195,44 @@ def test_each_format_needs_the_opset_that_brought_it() -> None:
         check_model(half.model(), "m.onnx")
 
 
-def test_only_one_fp8_factor_is_refused() -> None:
+def written_as(model: ModelProto, name: str, kind: int) -> None:
+    """Give a constant another type, every value 1, every zero point 0."""
+    tensor = next(i for i in model.graph.initializer if i.name == name)
+    dims = list(tensor.dims)
+    value = 0.0 if name.endswith("zero") else 1.0
+    tensor.CopyFrom(helper.make_tensor(name, kind, dims, [value] * int(np.prod(dims))))
+
+
+@pytest.mark.parametrize(
+    ("activation", "weight", "taken"),
+    [
+        ("INT8", "INT8", True),
+        ("INT8", "INT4", True),
+        ("FLOAT8E4M3FN", "FLOAT8E4M3FN", True),
+        ("FLOAT8E4M3FN", "INT8", False),
+        ("INT8", "FLOAT8E4M3FN", False),
+        ("FLOAT8E4M3FN", "INT4", False),
+        (None, "FLOAT8E4M3FN", True),
+        (None, "INT4", True),
+    ],
+)
+def test_the_factors_of_a_product_have_one_type(
+    activation: str | None, weight: str, taken: bool, rtx: Library, tmp_path: Path
+) -> None:
     product = Product()
-    product.constants["x.zero"] = np.zeros((), np.float32)
+    if activation is None:
+        product.product.input[0] = "x"
     model = product.model()
-    zero = next(i for i in model.graph.initializer if i.name == "x.zero")
-    zero.CopyFrom(helper.make_tensor("x.zero", TensorProto.FLOAT8E4M3FN, [], [0.0]))
-    with pytest.raises(Unsupported, match="only one factor of a product is FP8"):
-        check_model(model, "m.onnx")
+    written_as(model, "x.zero", getattr(TensorProto, activation or "INT8"))
+    for name in ("w.zero", "w.codes"):
+        written_as(model, name, getattr(TensorProto, weight))
+    assert (list(violations(model)) == []) is taken
+    assert refused(rtx, model, tmp_path) is not taken
+    if not taken:
+        with pytest.raises(
+            Unsupported, match=r"'fc': .* meets .* in a MatMul; write both factors in one type"
+        ):
+            check_model(model, "m.onnx")
 
 
 def test_the_first_place_is_named_and_the_others_counted() -> None:
