@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from deploy.tensorrt.library import Library, find_library
+
 
 @pytest.fixture(scope="session", autouse=True)
 def few_threads() -> None:
     """Keep PyTorch from taking every core of a machine that others share."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +29,11 @@ def data_dir() -> Path:
     if os.environ.get("OCTAVO_REQUIRE_DATA") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def rtx() -> Library:
+    pytest.importorskip(
+        "tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed: pip install 'octavo[rtx]'"
+    )
+    return find_library("tensorrt_rtx")

@@ -46,7 +46,7 @@ def together_bars(pairs: Sequence[tuple[Summary, Summary]]) -> list[Bar]:
     """Whether a null change passes and a seeded regression is found by ``compare --together``.
 
     Args:
-        pairs: the same files timed twice, in turns; those that call themselves noisy count, too.
+        pairs: the same files timed twice, in turns.
     """
     slower = [(a, _changed(b, _slower)) for a, b in pairs]
     return [

@@ -2,15 +2,18 @@
 
 The ratio of a quantized model to the float one is not the same in every hour of a shared machine: what the
 neighbours do slows integer kernels more than others. Within a run that hits all variants alike; from one run
-to the next it looks like a change. Here both runs' models take turns, so that it hits both.
+to the next it looks like a change. Here both runs' models take turns, so that it hits both, and each process
+is timed for a while even where a call is short. How far two sets of processes of one file are apart is in the
+interval of the pairs itself, so that the float model against itself need not be asked.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
 
-from benchmarks.bench import Candidate, Speed, bench_speed
+from benchmarks.bench import BenchSettings, Candidate, Speed, bench_speed
 from benchmarks.results import Summary, Variant
 from benchmarks.run_variants import PLAIN, bench_settings, candidates
 from deploy.pipeline.line import Line
@@ -20,12 +23,13 @@ from quant.errors import BadInput
 __all__ = ["time_together"]
 
 _BASE, _NEW = "base", "new"
+_LEAST_MS = 400.0
 
 
 def time_together(
     base: tuple[Line, Summary], new: tuple[Line, Summary], console: Console | None = None
 ) -> tuple[Summary, Summary]:
-    """The summaries with latencies and noise of a new measurement of both, by the new run's settings.
+    """The summaries with latencies of a new measurement of both, by the new run's settings, without noise.
 
     Args:
         base: the run before, and what it measured.
@@ -55,7 +59,7 @@ def time_together(
     speed = bench_speed(
         asked,
         np.asarray(some, dtype=np.float32),
-        bench_settings(line),
+        _long_enough(bench_settings(line), base[1]),
         reference=_called(_BASE, base[1].reference),
         console=console,
     )
@@ -71,4 +75,12 @@ def _with(summary: Summary, side: str, speed: Speed) -> Summary:
         return variant.model_copy(update={"latency": speed.latency.get(_called(side, variant.name))})
 
     variants = tuple(timed(variant) for variant in summary.variants)
-    return summary.model_copy(update={"variants": variants, "noise": speed.noise})
+    return summary.model_copy(update={"variants": variants, "noise": ()})
+
+
+def _long_enough(settings: BenchSettings, known: Summary) -> BenchSettings:
+    """So many calls that the fastest variant is timed for ``_LEAST_MS`` in each process."""
+    fastest = min(entry.median_ms for v in known.variants for entry in v.latency or ())
+    calls = max(settings.latency.calls, math.ceil(_LEAST_MS / fastest))
+    latency = settings.latency.model_copy(update={"calls": calls})
+    return settings.model_copy(update={"latency": latency})

@@ -16,6 +16,7 @@ from benchmarks.placement.layers import LayerTable, latency_csv, measure_layers
 from benchmarks.placement.plans import Plan, make_plans
 from benchmarks.placement.timing import TimingSettings
 from benchmarks.results import load_summary
+from benchmarks.run_variants import float_file
 from benchmarks.stages import STAGES, do_stage
 from deploy.pipeline.config import copied_config
 from deploy.pipeline.images import source_identity
@@ -24,6 +25,7 @@ from deploy.pipeline.progress_bar import progress_bar
 from deploy.pipeline.workspace import Step
 from export.targets import Target
 from quant.errors import Unsupported
+from quant.mixed.plan import plain_recipe
 from quant.recipe import Recipe
 
 __all__ = ["PlaceSettings", "Placement", "place"]
@@ -95,7 +97,7 @@ def place(
         target: name of one of its targets, the first by default.
         settings: of the search.
         say: told what happens.
-        force: measure the layers again, though nothing has changed.
+        force: measure again, though nothing has changed.
 
     Raises:
         BadInput: the run has no such recipe or target, or an earlier stage is not done.
@@ -119,7 +121,7 @@ def place(
         write_text(folder / "recipes" / f"{each.name}.yaml", recipe_yaml(each))
     found = None
     if plans:
-        _measure(line, folder, list(recipes), where, say)
+        _measure(line, folder, list(recipes), where, say, force)
         variants = {variant_name(recipes[n], where): plan for n, plan in plans.items()}
         summary = load_summary(folder / SUMMARY)
         found = judge(summary, variant_name(start, where), variants, settings.max_drop)
@@ -138,8 +140,9 @@ def _layers_step(line: Line, recipe: Recipe, target: Target, name: str, settings
     variant = variant_name(recipe, target)
 
     def inputs() -> Any:
+        files = (f"{variant}/model.onnx", float_file(line), calibration_file(recipe))
         return {
-            "files": [line.workspace.sha256(f) for f in (f"{variant}/model.onnx", calibration_file(recipe))],
+            "files": [line.workspace.sha256(file) for file in files],
             "images": source_identity(line.config.validation, line.validation),
             "bench": line.config.bench.model_dump(mode="json"),
             "how": asdict(settings.timing) | {"images": settings.images},
@@ -160,12 +163,16 @@ def _recipe(start: Recipe, name: str, plan: Plan, table: LayerTable) -> Recipe:
     """The start's recipe without the layers of the units that stay float."""
     floats = [layer for unit in plan.plain for layer in table.layers[unit]]
     text = f"{start.name}, {len(floats)} layers in float: by measurement they are not worth quantizing"
-    changes = {"name": name, "description": text, "exclude": (*start.exclude, *floats)}
-    return Recipe(**{field: getattr(start, field) for field in type(start).model_fields} | changes)
+    return plain_recipe(start, name=name, description=text, exclude=(*start.exclude, *floats))
 
 
 def _measure(
-    line: Line, folder: Path, recipes: list[str], target: Target, say: Callable[[str], None]
+    line: Line,
+    folder: Path,
+    recipes: list[str],
+    target: Target,
+    say: Callable[[str], None],
+    force: bool,
 ) -> None:
     """Do a run with the recipes, whose settings are those of the run it belongs to."""
     config = yaml.safe_load(copied_config(line.workspace.path(CONFIG), folder))
@@ -178,7 +185,7 @@ def _measure(
     inner = open_run(folder)
     inner.check()
     for stage in STAGES:
-        do_stage(inner, stage, partial(_indented, say))
+        do_stage(inner, stage, partial(_indented, say), force and stage == "bench")
 
 
 def _indented(say: Callable[[str], None], text: str) -> None:

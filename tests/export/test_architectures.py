@@ -1,4 +1,5 @@
-"""Every architecture that Octavo promises goes through calibration, export, all targets, parity and audit."""
+"""Every architecture that Octavo promises goes through calibration, export, all targets, parity, audit and
+the builder of TensorRT-RTX."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from deploy.audit import audit_model
 from deploy.audit.macs import Kind
+from deploy.tensorrt.build import EngineSettings, build_plan, check_file
+from deploy.tensorrt.library import Library
 from export.lower import lower
 from export.onnx_export import export_qdq
 from export.parity import check_parity
@@ -55,7 +58,7 @@ def quick_recipe() -> Recipe:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_an_architecture_reaches_every_target(name: str, tmp_path: Path) -> None:
+def test_an_architecture_reaches_every_target(name: str, rtx: Library, tmp_path: Path) -> None:
     size = MODELS[name].get("img_size", 64)
     model = model_of(name)
     images = torch.randn(16, 3, size, size, generator=torch.Generator().manual_seed(2))
@@ -75,6 +78,8 @@ def test_an_architecture_reaches_every_target(name: str, tmp_path: Path) -> None
         # raises if the file does not compute what the fake-quant model computes
         parity = check_parity(calibrated, report, graph, path, target, images, settings)
         assert len({layer.layer for layer in parity.layers}) == len(calibrated.weight_sites())
+    check_file(tmp_path / "tensorrt.onnx")
+    assert build_plan(tmp_path / "tensorrt.onnx", EngineSettings(compute=("SM89",)), rtx)[0]
     audit = audit_model(tmp_path / "ort-x86.onnx")
     weighted = [m for m in audit.multiplications if m.kind is not Kind.ACTIVATION]
     integer = sum(m.macs for m in weighted if m.integer)

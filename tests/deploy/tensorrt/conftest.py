@@ -1,4 +1,4 @@
-"""The builder of TensorRT-RTX, which needs no GPU, and models for it."""
+"""Models for the builder."""
 
 from pathlib import Path
 
@@ -6,16 +6,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-
-from deploy.tensorrt.library import Library, find_library
-
-
-@pytest.fixture(scope="session")
-def rtx() -> Library:
-    pytest.importorskip(
-        "tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed: pip install 'octavo[rtx]'"
-    )
-    return find_library("tensorrt_rtx")
 
 
 @pytest.fixture
