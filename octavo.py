@@ -43,6 +43,8 @@ app = typer.Typer(
 Config = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The run's configuration.")]
 Out = Annotated[Path, typer.Option("--out", metavar="RUN", help="The folder that everything goes to.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+OneRecipe = Annotated[str | None, typer.Option(help="One of the run's recipes; the first by default.")]
+OneTarget = Annotated[str | None, typer.Option(help="One of the run's targets; the first by default.")]
 Force = Annotated[bool, typer.Option("--force", help="Do it again, though nothing has changed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
@@ -125,12 +127,8 @@ def audit(
 @app.command()
 def profile(
     run: Run,
-    recipe: Annotated[
-        str | None, typer.Option(help="One of the run's recipes; the first by default.")
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="One of the run's targets; the first by default.")
-    ] = None,
+    recipe: OneRecipe = None,
+    target: OneTarget = None,
     images: Annotated[int, typer.Option(min=1, help="How many validation images.")] = 64,
     sensitivity: Annotated[
         str | None,
@@ -160,12 +158,8 @@ def profile(
 @app.command()
 def place(
     run: Run,
-    recipe: Annotated[
-        str | None, typer.Option(help="One of the run's recipes; the first by default.")
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="One of the run's targets; the first by default.")
-    ] = None,
+    recipe: OneRecipe = None,
+    target: OneTarget = None,
     max_drop: Annotated[float, typer.Option(min=0.0, help="Points of top-1 that may be lost.")] = 1.0,
     images: Annotated[int, typer.Option(min=1, help="How many images single layers are judged on.")] = 64,
     force: Force = False,
