@@ -23,7 +23,7 @@ from quant.errors import BadInput
 __all__ = ["time_together"]
 
 _BASE, _NEW = "base", "new"
-_LEAST_MS = 400.0
+_LEAST_MS, _MOST = 400.0, 10
 
 
 def time_together(
@@ -79,8 +79,9 @@ def _with(summary: Summary, side: str, speed: Speed) -> Summary:
 
 
 def _long_enough(settings: BenchSettings, known: Summary) -> BenchSettings:
-    """So many calls that the fastest variant is timed for ``_LEAST_MS`` in each process."""
+    """So many calls that the fastest variant is timed for ``_LEAST_MS`` in each process, within reason."""
     fastest = min(entry.median_ms for v in known.variants for entry in v.latency or ())
-    calls = max(settings.latency.calls, math.ceil(_LEAST_MS / fastest))
+    asked = settings.latency.calls
+    calls = min(max(asked, math.ceil(_LEAST_MS / fastest)), _MOST * asked)
     latency = settings.latency.model_copy(update={"calls": calls})
     return settings.model_copy(update={"latency": latency})
