@@ -68,9 +68,7 @@ def _remarks(base: Summary, new: Summary, found: Sequence[Change], together: boo
         ]
     only = {v.name for v in new.others} - {v.name for v in base.others}
     remarks += [f"only the new run has {name}" for name in sorted(only)]
-    for change in found:
-        if together:
-            break
+    for change in () if together else found:  # side by side nothing has to be taken out
         if change.variant == base.reference and change.metric.name == "latency_p50" and change.relative:
             remarks.append(
                 f"{base.reference} itself changed by {100 * change.relative:+.1f} % ({change.where}): taken "

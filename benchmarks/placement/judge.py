@@ -1,7 +1,7 @@
 """Judge the plans by whole models that were measured side by side with the start."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,8 @@ class Judged:
     drop: float
     sqnr_db: float
     agreement: float
-    accepted: bool
-    text: str
+    accepted: bool = True
+    text: str = "the start"
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ def judge(summary: Summary, start: str, plans: Mapping[str, Plan], max_drop: flo
     variants = {variant.name: variant for variant in summary.variants}
     base, first = summary.base, variants[start]
     noise = summary.noise[0]
-    rows = [_row(first, None, None, base, True, "the start")]
+    rows = [_row(first, None, None, base)]
     for name, plan in plans.items():
         own = variants[name]
         ratio = ratio_over_processes(_samples(first), _samples(own))
-        row = _row(own, plan, ratio, base, True, "")
+        row = _row(own, plan, ratio, base)
         accepted, text = _verdict(row, rows[0], max_drop, noise.quiet)
-        rows.append(_row(own, plan, ratio, base, accepted, text))
+        rows.append(replace(row, accepted=accepted, text=text))
     better = [row for row in rows[1:] if row.accepted]
     if better:
         best = max(better, key=lambda row: row.speedup.value if row.speedup else 0.0)
@@ -104,9 +104,7 @@ def _verdict(row: Judged, start: Judged, max_drop: float, quiet: bool) -> tuple[
     return False, f"{said}: not faster beyond chance, and not nearer to the float model"
 
 
-def _row(
-    variant: Variant, plan: Plan | None, ratio: Ratio | None, base: Variant, accepted: bool, text: str
-) -> Judged:
+def _row(variant: Variant, plan: Plan | None, ratio: Ratio | None, base: Variant) -> Judged:
     own, reference = variant.accuracy, base.accuracy
     assert own is not None, "it was run"
     assert reference is not None, "it was run"
@@ -119,8 +117,6 @@ def _row(
         drop=100.0 * (reference.top1 - own.top1),
         sqnr_db=own.sqnr_db if own.sqnr_db is not None else float("nan"),
         agreement=own.agreement if own.agreement is not None else float("nan"),
-        accepted=accepted,
-        text=text,
     )
 
 

@@ -72,7 +72,7 @@ class Placement:
         return {
             "folder": str(self.folder),
             "recipe": str(self.recipe),
-            "layers": json.loads(self.table.to_json()),
+            "layers": asdict(self.table),
             "plans": {name: asdict(plan) for name, plan in self.plans.items()},
             "found": None if self.found is None else asdict(self.found),
         }

@@ -51,8 +51,7 @@ class EngineSettings:
     weight_streaming: bool = False
 
     def __post_init__(self) -> None:
-        least, best, most = self.batches
-        if not 1 <= least <= best <= most:
+        if len(self.batches) != 3 or not 1 <= self.batches[0] <= self.batches[1] <= self.batches[2]:
             raise BadInput(f"batches are fewest ≤ usual ≤ most, at least 1, got {list(self.batches)}")
         if self.optimization_level is not None and self.optimization_level not in _LEVELS:
             raise BadInput(f"optimization_level is 0 to {_LEVELS[-1]}, got {self.optimization_level}")

@@ -24,6 +24,7 @@ __all__ = ["MANIFEST", "PLAN", "Engine", "EngineCache", "Identity", "default_cac
 
 PLAN, MANIFEST = "engine.plan", "manifest.json"
 LAYOUT = 1
+_PARTIAL = ".partial-"
 _GIB = 2**30
 
 
@@ -126,20 +127,15 @@ class EngineCache:
         self._shrink(identity.key)
         return found
 
-    @property
-    def timing_cache(self) -> Callable[[Identity], Path]:
+    def timing_cache(self, identity: Identity) -> Path:
         """Where the timings of kernels are kept: they hold for a library, its version and a device."""
-
-        def path(identity: Identity) -> Path:
-            about = json.dumps([identity.library, identity.version, identity.device])
-            return self.root / f"timing-{hashlib.sha256(about.encode()).hexdigest()[:16]}.cache"
-
-        return path
+        about = json.dumps([identity.library, identity.version, identity.device])
+        return self.root / f"timing-{hashlib.sha256(about.encode()).hexdigest()[:16]}.cache"
 
     def _make(self, identity: Identity, make: Callable[[Path], None]) -> Engine:
-        for left in self.root.glob(f".partial-{identity.key}-*"):  # of a builder that was killed
+        for left in self.root.glob(f"{_PARTIAL}{identity.key}-*"):  # of a builder that was killed
             shutil.rmtree(left, ignore_errors=True)
-        partial = self.root / f".partial-{identity.key}-{os.getpid()}"
+        partial = self.root / f"{_PARTIAL}{identity.key}-{os.getpid()}"
         partial.mkdir()
         try:
             make(partial / PLAN)
@@ -160,9 +156,14 @@ class EngineCache:
             yield
 
     def _shrink(self, spared: str) -> None:
-        """Remove the least recently used until the limit holds; those that are being built stay."""
+        """Remove the least recently used until the limit holds, and what killed builders left."""
         kept = []
         for folder in self.root.iterdir():
+            if folder.name.startswith(_PARTIAL):
+                key = folder.name.removeprefix(_PARTIAL).partition("-")[0]
+                with suppress(OSError), self._locked(key, wait=False):  # else it is being built
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
             with suppress(OSError):
                 kept.append((folder.stat().st_mtime, (folder / PLAN).stat().st_size, folder))
         total = sum(size for _, size, _ in kept)
@@ -202,7 +203,7 @@ def _read(folder: Path, identity: Identity) -> dict[str, Any] | None:
 
 def _remove(folder: Path) -> None:
     """At once for a reader: renamed first."""
-    gone = folder.with_name(f".partial-{folder.name}-gone-{os.getpid()}")
+    gone = folder.with_name(f"{_PARTIAL}{folder.name}-gone-{os.getpid()}")
     with suppress(FileNotFoundError):
         folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)

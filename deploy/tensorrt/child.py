@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -76,10 +77,11 @@ def build_apart(
                 process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout):
-                if stream is not None:
+                with suppress(BrokenPipeError):
+                    assert stream is not None
                     stream.close()
         if answer is None:
-            raise _died(process.returncode, errors.tell() and _tail(errors), model)
+            raise _died(process.returncode, _tail(errors), model)
     if "error" in answer:
         raise _KINDS.get(answer["kind"], InternalError)(answer["error"])
 
@@ -94,8 +96,9 @@ def _wait(
     """The last answer; None where the process ended without one."""
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(json.dumps(order).encode() + b"\n")
-    process.stdin.close()
+    with suppress(BrokenPipeError):  # it ended before it read the order; what it said is told
+        process.stdin.write(json.dumps(order).encode() + b"\n")
+        process.stdin.flush()
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
@@ -117,10 +120,10 @@ def _tail(errors: Any) -> str:
     return str(errors.read()[-300:].decode(errors="replace")).strip()
 
 
-def _died(status: int, said: Any, model: Path) -> Unsupported:
+def _died(status: int, said: str, model: Path) -> Unsupported:
     how = f"with status {status}" if status >= 0 else f"by {signal.Signals(-status).name}"
     return Unsupported(
-        f"{model}: the builder's process ended {how}; the library crashed on it. {said or ''}".strip()
+        f"{model}: the builder's process ended {how}; the library crashed on it. {said}".strip()
     )
 
 

@@ -3,12 +3,11 @@
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from deploy.tensorrt.rules.graph import Graph
+from deploy.tensorrt.rules.graph import QDQ, Graph
 from deploy.tensorrt.rules.registry import rule
 
 __all__: list[str] = []
 
-_QDQ = ("QuantizeLinear", "DequantizeLinear")
 _CODES = (TensorProto.INT8, TensorProto.INT4, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT4E2M1)
 _OPSETS: dict[int, int] = {
     TensorProto.FLOAT8E4M3FN: 19,
@@ -18,23 +17,10 @@ _OPSETS: dict[int, int] = {
 _TARGET = "lower the model to target tensorrt, which writes signed codes around 0"
 
 
-def _code_type(graph: Graph, node: NodeProto) -> int | None:
-    """The type of the codes at a Q or DQ; None where the file does not say."""
-    if len(node.input) > 2 and node.input[2] in graph.tensors:
-        return int(graph.tensors[node.input[2]].data_type)
-    if node.op_type == "DequantizeLinear":
-        if node.input[0] in graph.tensors:
-            return int(graph.tensors[node.input[0]].data_type)
-        writer = graph.writer.get(node.input[0])
-        return None if writer is None or writer.op_type not in _QDQ else _code_type(graph, writer)
-    given = next((a.i for a in node.attribute if a.name == "output_dtype"), 0)
-    return int(given) or int(TensorProto.UINT8)  # the operator's own default
-
-
 @rule("zero-point")
 def _zero_point(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
     """Zero points are constants of zeros (NvInfer.h, IQuantizeLayer)."""
-    if node.op_type not in _QDQ or len(node.input) < 3 or not node.input[2]:
+    if node.op_type not in QDQ or len(node.input) < 3 or not node.input[2]:
         return None
     values = graph.constant(node.input[2])
     if values is None:
@@ -48,9 +34,9 @@ def _zero_point(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
 @rule("code-type")
 def _type(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
     """INT8, INT4, FP8 (E4M3) and FP4 only. UINT8 activations would be read as INT8 without a word."""
-    if node.op_type not in _QDQ:
+    if node.op_type not in QDQ:
         return None
-    kind = _code_type(graph, node)
+    kind = graph.code_type(node)
     if kind is None or kind in _CODES:
         return None
     name = TensorProto.DataType.Name(kind).lower()
@@ -64,10 +50,10 @@ def _type(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
 @rule("opset")
 def _opset(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
     """Each format has an opset that brought it."""
-    if node.op_type not in _QDQ:
+    if node.op_type not in QDQ:
         return None
     scale = graph.constant(node.input[1])
-    least = _OPSETS.get(_code_type(graph, node) or 0, 10)
+    least = _OPSETS.get(graph.code_type(node) or 0, 10)
     if scale is not None and scale.size > 1:
         least = max(least, 13)
     if scale is not None and scale.dtype == np.float16:
@@ -83,7 +69,7 @@ def _opset(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
 @rule("scale")
 def _scale(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
     """Scales are positive and finite, also of channels that are always 0."""
-    if node.op_type not in _QDQ:
+    if node.op_type not in QDQ:
         return None
     scale = graph.constant(node.input[1])
     if scale is None:

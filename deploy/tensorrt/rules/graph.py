@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-__all__ = ["Graph", "layer_of"]
+__all__ = ["QDQ", "Graph", "layer_of"]
+
+QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
 class Graph:
@@ -68,6 +70,18 @@ class Graph:
             name = node.input[0]
             node = self.writer.get(name)
         return name in self.tensors
+
+    def code_type(self, node: NodeProto) -> int | None:
+        """The type of the codes at a Q or DQ, a ``TensorProto.DataType``; None where none is told."""
+        if len(node.input) > 2 and node.input[2] in self.tensors:
+            return int(self.tensors[node.input[2]].data_type)
+        if node.op_type == "DequantizeLinear":
+            if node.input[0] in self.tensors:
+                return int(self.tensors[node.input[0]].data_type)
+            writer = self.writer.get(node.input[0])
+            return None if writer is None or writer.op_type not in QDQ else self.code_type(writer)
+        given = next((a.i for a in node.attribute if a.name == "output_dtype"), 0)
+        return int(given) or int(TensorProto.UINT8)  # the operator's own default
 
 
 def layer_of(node: NodeProto) -> str:

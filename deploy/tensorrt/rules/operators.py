@@ -76,9 +76,4 @@ def _codes(graph: Graph, name: str) -> int | None:
         node = graph.writer.get(node.input[0])
     if node is None or node.op_type != "DequantizeLinear":
         return None
-    source = node.input[0]
-    if source in graph.tensors:
-        return int(graph.tensors[source].data_type)
-    if len(node.input) > 2 and node.input[2] in graph.tensors:
-        return int(graph.tensors[node.input[2]].data_type)
-    return None
+    return graph.code_type(node)

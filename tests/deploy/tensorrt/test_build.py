@@ -1,5 +1,6 @@
 """Engines from a real builder, without a GPU."""
 
+import shutil
 from pathlib import Path
 
 import onnx
@@ -58,6 +59,7 @@ def test_what_the_parser_refuses_names_the_module(tmp_path: Path, rtx: Library) 
     [
         ({"batches": [2, 1, 8]}, "fewest ≤ usual ≤ most"),
         ({"batches": [0, 1, 8]}, "at least 1"),
+        ({"batches": [1, 8]}, "fewest ≤ usual ≤ most"),
         ({"optimization_level": 6}, "0 to 5, got 6"),
         ({"workspace_mib": 0}, "at least 1, got 0"),
         ({"precision": "int8"}, "unknown engine settings precision; known: batches"),
@@ -111,6 +113,14 @@ def test_a_crash_ends_the_child_alone(linear: Path, tmp_path: Path, monkeypatch:
     with pytest.raises(Unsupported, match="ended by SIGSEGV; the library crashed on it"):
         build_apart(linear, tmp_path / "p", EngineSettings(), "tensorrt_rtx")
     assert not (tmp_path / "p").exists()
+
+
+def test_a_child_that_never_reads_its_order_is_told_in_one_line(
+    linear: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.tensorrt.child.sys.executable", shutil.which("false"))
+    with pytest.raises(Unsupported, match="ended with status 1; the library crashed on it"):
+        build_apart(linear, tmp_path / "p", EngineSettings(), "tensorrt_rtx")
 
 
 def test_a_library_that_is_not_there_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,23 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     assert left(tmp_path) == [huge.key], "what was just built stays"
 
 
+def test_shrinking_spares_what_is_being_built_and_clears_what_killed_builders_left(tmp_path: Path) -> None:
+    building, left_by = replace(IDENTITY, version="building"), replace(IDENTITY, version="killed")
+    seen: list[bool] = []
+
+    def make(plan: Path) -> None:
+        plan.write_bytes(b"x" * 900)
+        orphan = tmp_path / f".partial-{left_by.key}-1"
+        orphan.mkdir()
+        (orphan / PLAN).write_bytes(b"half")
+        EngineCache(tmp_path, limit_bytes=1).get(IDENTITY, writes(b"y"))  # type: ignore[arg-type]
+        seen.extend([plan.is_file(), orphan.exists()])
+
+    EngineCache(tmp_path).get(building, make)
+    assert seen == [True, False]
+    assert EngineCache(tmp_path).find(building) is not None
+
+
 def _build(root: Path, count: Path, ready: object) -> None:
     ready.wait()  # type: ignore[attr-defined]
     engine = get(root, IDENTITY, count=count, wait=0.05)

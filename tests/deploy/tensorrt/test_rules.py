@@ -162,6 +162,13 @@ def test_unsigned_activations_are_refused_though_the_builder_takes_them_for_sign
         check_model(product.model(), "m.onnx")
 
 
+def test_a_file_too_old_is_told_once() -> None:
+    product = Product()
+    product.opset = 8
+    found = [one.rule for one in violations(product.model())]
+    assert found.count("oldest-opset") == 1
+
+
 def test_activations_have_one_scale() -> None:
     product = Product()
     product.constants |= {"x.scale": np.full(32, 0.1, np.float32), "x.zero": np.zeros(32, np.int8)}
