@@ -229,8 +229,9 @@ def compare(
 @app.command()
 def build(
     run: Run,
-    recipe: Annotated[
-        list[str] | None, typer.Option(help="One of the run's recipes; all by default. Repeatable.")
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="fp32, fp16 or one of the run's recipes; all by default. Repeatable."),
     ] = None,
     library: Annotated[
         str | None, typer.Option(help="tensorrt or tensorrt_rtx; the first that is installed by default.")
@@ -247,7 +248,7 @@ def build(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Build TensorRT engines of a run's `tensorrt` variants: engine.plan and engine.json beside each.
+    """Build TensorRT engines of a run's float and `tensorrt` models: engine.plan and engine.json beside each.
 
     What TensorRT would refuse is refused first, by layer. Engines are kept in ~/.cache/octavo/engines.
     """
@@ -262,7 +263,7 @@ def build(
 
     settings = EngineSettings(_three(batches), level, workspace, tuple(compute or ()))
     with progress_bar("build") as show:
-        built = build_run(open_run(run), recipe or (), settings, default_cache(), library, _say, show)
+        built = build_run(open_run(run), variant or (), settings, default_cache(), library, _say, show)
     if json:
         print(dumps([asdict(one) for one in built], indent=1, default=str))
     else:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from quant.census import take_census
-from quant.energy.bits import LayerBits, bits_of
+from quant.energy.bits import FLOAT_BITS, LayerBits, bits_of
 from quant.energy.model import DEFAULTS, energy_of
 from quant.errors import Unsupported
 from quant.recipe import Recipe
@@ -45,21 +45,28 @@ class Energy:
     model: str = MODEL
 
 
-def modelled(graph: fx.GraphModule, recipe: Recipe | None, measured_mj: float | None = None) -> Energy | None:
+def modelled(
+    graph: fx.GraphModule,
+    recipe: Recipe | None,
+    measured_mj: float | None = None,
+    float_bits: int = FLOAT_BITS,
+) -> Energy | None:
     """The energy of a model under a recipe.
 
     Args:
         graph: the captured float graph.
         recipe: what is quantized, its widths decided; None for float.
         measured_mj: what the counters said.
+        float_bits: of the numbers of a float model, 16 or 32.
 
     Returns:
         The figures, or None where the model knows no energy for one of the formats.
     """
     census = take_census(graph)
+    floats = {layer.name: LayerBits(float_bits, float_bits, float_bits) for layer in census}
     base = energy_of(census, {layer.name: LayerBits() for layer in census})
     try:
-        own = base if recipe is None else energy_of(census, bits_of(recipe, census))
+        own = energy_of(census, floats if recipe is None else bits_of(recipe, census))
     except Unsupported:
         return None
     return Energy(

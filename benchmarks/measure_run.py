@@ -16,7 +16,7 @@ from benchmarks.latency import Noise
 from benchmarks.recorded import check_float
 from benchmarks.results import Summary, Variant, save_summary
 from benchmarks.run_load import check_load, run_load
-from benchmarks.run_variants import bench_settings, candidates, float_lowerings, lowered, variants
+from benchmarks.run_variants import bench_settings, candidates, float_lowerings, lowered, simulated, variants
 from deploy.cpu import cpu_info
 from deploy.pipeline.audit import is_audited
 from deploy.pipeline.export import FLOAT_FILE
@@ -58,7 +58,8 @@ def _bench(line: Line, folder: Path) -> None:
     def images() -> Iterator[Batch]:
         return batches(line.validation, line.loaded.preprocessing, size)
 
-    accuracy = bench_accuracy(measured, images, settings, reference=FLOAT, total=len(line.validation))
+    judged, total = [*measured, *simulated(line)], len(line.validation)
+    accuracy = bench_accuracy(judged, images, settings, reference=FLOAT, total=total)
     if line.config.bench.recorded_top1 is not None:
         check_float(line, accuracy[FLOAT], line.config.bench.recorded_top1)
     some = np.asarray(next(iter(images())).images, dtype=np.float32)

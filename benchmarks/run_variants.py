@@ -12,17 +12,29 @@ from benchmarks.latency import LatencySettings
 from benchmarks.load import LoadResult
 from benchmarks.onnx_file import file_size
 from benchmarks.results import Variant
+from deploy.onnxruntime.build import Optimization
 from deploy.pipeline.audit import is_audited
 from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.line import CONFIG, FLOAT, Line, float_variant, variant_name
+from quant.energy.bits import FLOAT_BITS
 from quant.recipe import Recipe
 
-__all__ = ["PLAIN", "bench_settings", "candidates", "float_file", "float_lowerings", "lowered", "variants"]
+__all__ = [
+    "PLAIN",
+    "bench_settings",
+    "candidates",
+    "float_file",
+    "float_lowerings",
+    "lowered",
+    "simulated",
+    "variants",
+]
 
 PYTORCH = "pytorch"
 PLAIN = f"{FLOAT}-plain"
 _AS_EXPORTED = "the float model in plain operators; FP32 is the same function in the graph for this runtime"
 _NOT_RUN = "exported and checked; not run here"
+_SIMULATED = "accuracy as ONNX defines its operators; this target's own kernels were not run here"
 _EAGER = "PyTorch without compilation; its size is that of the parameters"
 _FAKE_QUANT = "fake-quant layers in PyTorch: the numbers of the quantized model, not its speed"
 _RUN_ON = {"ort-x86": ("x86_64", "AMD64"), "ort-arm64": ("aarch64", "arm64")}
@@ -35,7 +47,7 @@ def lowered(line: Line) -> list[tuple[str, str, Recipe]]:
 
 def float_lowerings(line: Line) -> list[str]:
     """The files of the float model in a graph of its own for a target."""
-    return [f"{float_variant(target)}/model.onnx" for target in line.targets if target.fused_attention]
+    return [f"{float_variant(target)}/model.onnx" for target in line.targets if target.lowers_float]
 
 
 def float_file(line: Line) -> str:
@@ -68,6 +80,16 @@ def candidates(line: Line) -> list[Candidate]:
     return found
 
 
+def simulated(line: Line) -> list[Candidate]:
+    """What is made for other targets: its accuracy can be told, operator by operator, its speed cannot."""
+    if not line.config.bench.other_targets:
+        return []
+    names = [float_variant(target) for target in line.targets if target.half_remainder]
+    names += [n for n, target, _ in lowered(line) if platform.machine() not in _RUN_ON.get(target, ())]
+    options = {"optimization": Optimization.OFF.value}
+    return [Candidate(name, line.workspace.path(f"{name}/model.onnx"), options=options) for name in names]
+
+
 def bench_settings(line: Line) -> BenchSettings:
     """How they are measured."""
     how = line.config.bench
@@ -98,11 +120,15 @@ def variants(
         speed: of the same candidates.
         load: of the same candidates, where it was asked for.
     """
+    halves = [(float_variant(t), t.name, None) for t in line.targets if t.half_remainder]
 
     def figures(name: str, recipe: Recipe | None) -> dict[str, Any]:
-        energy = _energy(line, recipe, speed.millijoules.get(name))
+        bits = 16 if name in [half for half, _, _ in halves] else FLOAT_BITS
+        energy = _energy(line, recipe, speed.millijoules.get(name), bits)
         if name not in accuracy:
             return {"energy": energy}
+        if name not in speed.latency:
+            return {"accuracy": accuracy[name], "energy": energy}
         return {
             "accuracy": accuracy[name],
             "latency": speed.latency[name],
@@ -126,7 +152,7 @@ def variants(
         )
         for name, file in floats.items()
     ]
-    for name, target, recipe in lowered(line):
+    for name, target, recipe in (*halves, *lowered(line)):
         file = f"{name}/model.onnx"
         size = file_size(line.workspace.path(file))
         found.append(
@@ -136,9 +162,9 @@ def variants(
                 file=file,
                 size_bytes=size,
                 size_ratio=base / size,
-                audit=_read(line, f"{name}/audit.json") if is_audited(target) else None,
-                parity=_read(line, f"{name}/parity.json"),
-                note=None if name in accuracy else _NOT_RUN,
+                audit=_read(line, f"{name}/audit.json") if recipe and is_audited(target) else None,
+                parity=_read(line, f"{name}/parity.json") if recipe else None,
+                note=_note(name, accuracy, speed),
                 **figures(name, recipe),
             )
         )
@@ -160,10 +186,16 @@ def variants(
     return tuple(found)
 
 
-def _energy(line: Line, recipe: Recipe | None, measured_mj: float | None) -> Energy | None:
+def _note(name: str, accuracy: Mapping[str, Accuracy], speed: Speed) -> str | None:
+    if name not in accuracy:
+        return _NOT_RUN
+    return None if name in speed.latency else _SIMULATED
+
+
+def _energy(line: Line, recipe: Recipe | None, measured_mj: float | None, float_bits: int) -> Energy | None:
     if recipe is not None and recipe.mixed_precision is not None:
         recipe = line.calibrated(recipe).recipe  # the one whose widths are decided
-    return modelled(line.graph, recipe, measured_mj)
+    return modelled(line.graph, recipe, measured_mj, float_bits)
 
 
 def _read(line: Line, name: str) -> Any:

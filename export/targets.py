@@ -47,6 +47,11 @@ class Target:
     weight_blocks: tuple[int, ...] = ()
 
     @property
+    def lowers_float(self) -> bool:
+        """Whether the float model gets a graph or numbers of its own for it."""
+        return self.fused_attention or self.half_remainder
+
+    @property
     def runs_here(self) -> bool:
         """Whether this machine's ONNX Runtime executes it as the target does."""
         return self.name == "ort-x86" and platform.machine().lower() in ("x86_64", "amd64")

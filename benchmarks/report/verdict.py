@@ -57,6 +57,8 @@ def _verdict(summary: Summary, variant: Variant) -> Verdict:
         ratio = variant.size_ratio
         sentence += f" Its file is {times(ratio) if ratio > 1 else times(1 / ratio)} "
         sentence += "smaller." if ratio > 1 else "larger."
+    if latency is None and variant.note:
+        sentence += f" ({variant.note}.)"
     chance = 1.0 if noise is None else noise.chance
     return Verdict(variant.name, sentence, _tone(latency, variant.accuracy, base.accuracy, chance))
 

@@ -49,6 +49,7 @@ class BenchConfig(BaseModel):
         threads: threads inside one operator, each timed on its own.
         cpus: the processors that measuring processes may use, one per thread from the end of the list.
         providers: ONNX Runtime's execution providers, in order of preference.
+        other_targets: also judge the accuracy of variants for targets that are not this machine.
         pytorch: also measure the model in PyTorch, in float and with each recipe's fake-quant layers.
         load: put load on the variants, too; needs the extra ``loadgen``.
         accuracy_batch: images per call while accuracy is measured.
@@ -66,6 +67,7 @@ class BenchConfig(BaseModel):
     threads: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)
     cpus: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
     providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
+    other_targets: bool = True
     pytorch: bool = False
     load: LoadConfig | None = None
     accuracy_batch: PositiveInt = 16

@@ -28,6 +28,7 @@ from quant.store import load_calibration
 __all__ = [
     "CONFIG",
     "FLOAT",
+    "HALF",
     "Line",
     "calibration_file",
     "float_variant",
@@ -38,7 +39,7 @@ __all__ = [
 
 CONFIG = "config.yaml"
 N = TypeVar("N", Recipe, Target)
-FLOAT = "fp32"
+FLOAT, HALF = "fp32", "fp16"
 _EXAMPLE_IMAGES = 2  # torch.export takes a batch of 1 for a constant
 
 
@@ -68,10 +69,10 @@ class Line:
         """The recipes, whose names differ."""
         recipes = tuple(load_recipe(name) for name in self.config.recipe)
         names = [recipe.name for recipe in recipes]
-        if len(set(names)) != len(names) or FLOAT in names:
+        if len(set(names)) != len(names) or {FLOAT, HALF} & set(names):
             raise BadInput(
-                f"recipes must have different names other than '{FLOAT}', got {', '.join(names)}; change "
-                "their `name`"
+                f"recipes must have different names other than '{FLOAT}' and '{HALF}', got "
+                f"{', '.join(names)}; change their `name`"
             )
         for recipe in recipes:
             check_methods(recipe)
@@ -201,7 +202,7 @@ def qdq_file(recipe: Recipe) -> str:
 
 def float_variant(target: Target) -> str:
     """What the float model lowered for a target is called, and its folder."""
-    return f"{FLOAT}-{target.name}"
+    return f"{HALF if target.half_remainder else FLOAT}-{target.name}"
 
 
 def variant_name(recipe: Recipe, target: Target) -> str:

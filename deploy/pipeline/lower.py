@@ -22,7 +22,7 @@ __all__ = ["steps"]
 
 def steps(line: Line) -> list[Step]:
     """One for each recipe and target, and for the float model where a target has a graph of its own."""
-    floats = [_float_step(line, target) for target in line.targets if target.fused_attention]
+    floats = [_float_step(line, target) for target in line.targets if target.lowers_float]
     return floats + [_step(line, recipe, target) for recipe in line.recipes for target in line.targets]
 
 

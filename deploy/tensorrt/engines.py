@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.pipeline.line import Line, variant_name
+from deploy.pipeline.export import FLOAT_FILE
+from deploy.pipeline.line import FLOAT, HALF, Line, float_variant, variant_name
 from deploy.tensorrt.build import EngineSettings, check_file
 from deploy.tensorrt.cache import Engine, EngineCache, Identity
 from deploy.tensorrt.child import build_apart
@@ -17,8 +18,9 @@ from quant.errors import BadInput, Unsupported
 from quant.files import replace_bytes
 from quant.models.checkpoint import file_sha256
 from quant.progress import Progress, silent
+from quant.recipe import near
 
-__all__ = ["TARGET", "Built", "build_engine", "build_run"]
+__all__ = ["TARGET", "Built", "build_engine", "build_run", "variants"]
 
 TARGET = "tensorrt"
 
@@ -75,9 +77,26 @@ def build_engine(
     return cache.get(identity, make)
 
 
+def variants(line: Line) -> dict[str, str]:
+    """What engines of a run can be built of: variant to its model, relative to the run's folder.
+
+    ``fp32`` is the plain float model, ``fp16`` the same in float16; the others are named as their recipes.
+
+    Raises:
+        BadInput: the run is not lowered for TensorRT.
+    """
+    if TARGET not in [target.name for target in line.targets]:
+        raise BadInput(
+            f"{line.workspace.root}: the run has no target {TARGET}; add it to `targets` and run it again"
+        )
+    target = line.target_named(TARGET)
+    found = {FLOAT: FLOAT_FILE, HALF: f"{float_variant(target)}/model.onnx"}
+    return found | {recipe.name: f"{variant_name(recipe, target)}/model.onnx" for recipe in line.recipes}
+
+
 def build_run(
     line: Line,
-    recipes: Sequence[str],
+    chosen: Sequence[str],
     settings: EngineSettings,
     cache: EngineCache,
     library: str | None,
@@ -88,7 +107,7 @@ def build_run(
 
     Args:
         line: a run that is lowered for target tensorrt.
-        recipes: names of its recipes; all of them where empty.
+        chosen: names of :func:`variants`; all of them where empty.
         settings: of the engines.
         cache: where engines are kept.
         library: see :func:`build_engine`.
@@ -96,23 +115,20 @@ def build_run(
         progress: told the builder's phases.
 
     Raises:
-        BadInput: the run has no such recipe or is not lowered for TensorRT; else as :func:`build_engine`.
+        BadInput: the run has no such variant or is not lowered for TensorRT; else as :func:`build_engine`.
         Unsupported: as :func:`build_engine`.
     """
-    if TARGET not in [target.name for target in line.targets]:
-        raise BadInput(
-            f"{line.workspace.root}: the run has no target {TARGET}; add it to `targets` and run it again"
-        )
-    target = line.target_named(TARGET)
-    chosen = [line.recipe_named(name) for name in recipes] or list(line.recipes)
+    known = variants(line)
+    for name in chosen:
+        if name not in known:
+            raise BadInput(f"the run has no variant '{name}'{near(name, known)}; it has {', '.join(known)}")
     built = []
-    for recipe in chosen:
-        name = variant_name(recipe, target)
-        line.workspace.sha256(f"{name}/model.onnx")  # says which stage to run where it is missing
+    for name in chosen or known:
+        line.workspace.sha256(known[name])  # says which stage to run where it is missing
         say(f"build {name}")
-        folder = line.workspace.path(name)
-        engine = build_engine(folder / "model.onnx", settings, cache, library, progress=progress)
-        built.append(_laid_beside(name, folder, engine))
+        model = line.workspace.path(known[name])
+        engine = build_engine(model, settings, cache, library, progress=progress)
+        built.append(_laid_beside(name, model.parent, engine))
         if not engine.fresh:
             say(f"build {name}: found in the engine cache")
     return built

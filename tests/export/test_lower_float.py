@@ -12,7 +12,7 @@ from export.lower_float import lower_float
 from export.onnx_export import export_float
 from export.settings import ExportSettings
 from export.targets import get_target
-from quant.errors import BadInput, InternalError
+from quant.errors import BadInput, InternalError, Unsupported
 from quant.graph import capture
 from tests.quant.methods.small_vit import images, small_vit
 
@@ -53,6 +53,31 @@ def test_a_target_without_a_graph_of_its_own_gets_a_copy(plain: Path, tmp_path: 
     report = lower_float(plain, get_target("ort-arm64"), tmp_path / "m.onnx", images(2).numpy())
     assert not report.changed
     assert (tmp_path / "m.onnx").read_bytes() == plain.read_bytes()
+
+
+def test_tensorrt_gets_float16_that_computes_the_same(plain: Path, tmp_path: Path) -> None:
+    x = images(5, seed=2)
+    report = lower_float(plain, get_target("tensorrt"), tmp_path / "m.onnx", x.numpy())
+    assert report.changed
+    assert 0 < report.difference < 5e-3
+    model = onnx.load(tmp_path / "m.onnx")
+    types = {t.data_type for t in model.graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in types
+    assert onnx.TensorProto.FLOAT not in types
+    (output,) = model.graph.output
+    assert output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_a_layer_that_overflows_float16_is_named(tmp_path: Path) -> None:
+    x = images(2)
+    model = small_vit()
+    with torch.no_grad():
+        fc1 = model.get_submodule("blocks.0.mlp.fc1")
+        fc1.weight.mul_(1e6)
+    plain = tmp_path / "plain.onnx"
+    export_float(capture(model, x, True), x, plain, ExportSettings(), {})
+    with pytest.raises(Unsupported, match=r"'blocks\.0\.mlp\.fc1' is the first to go beyond ±65504"):
+        lower_float(plain, get_target("tensorrt"), tmp_path / "m.onnx", x.numpy())
 
 
 def test_another_function_is_our_error(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,18 +30,22 @@ def test_an_engine_is_laid_beside_its_model(finished: tuple[Project, Result], ca
     assert manifest["settings"]["batches"] == [1, 1, 8]
     assert (manifest["library"], manifest["device"]) == ("tensorrt_rtx", None)
 
-    again = call("build", project.out, "--library", "tensorrt_rtx", "--recipe", "int8", "--json")
+    again = call("build", project.out, "--library", "tensorrt_rtx", "--variant", "int8", "--json")
     (built,) = json.loads(again.stdout)
     assert built["fresh"] is False
     assert "found in the engine cache" in again.stderr
     other = json.loads(call("build", project.out, "--batches", "1,4,16", "--json").stdout)
-    assert other[0]["fresh"] is True
-    assert len([folder for folder in cache.iterdir() if folder.is_dir()]) == 2
+    assert [(one["variant"], one["fresh"]) for one in other] == [
+        (name, True) for name in ("fp32", "fp16", "int8")
+    ]
+    assert len([folder for folder in cache.iterdir() if folder.is_dir()]) == 6
+    for name in ("fp32", "fp16-tensorrt"):
+        assert (project.out / name / "engine.plan").is_file()
 
 
 def test_wrong_requests_are_refused_in_one_line(finished: tuple[Project, Result], project: Project) -> None:
     done, _ = finished
-    check_refused(call("build", done.out, "--recipe", "w6a6"), "no recipe 'w6a6'")
+    check_refused(call("build", done.out, "--variant", "w6a6"), "no variant 'w6a6'; it has fp32, fp16, int8")
     check_refused(call("build", done.out, "--batches", "4,2,8"), "fewest ≤ usual ≤ most")
     check_refused(call("build", done.out, "--library", "onnx"), "unknown library 'onnx'")
     check_refused(call("build", project.folder), "is not the folder of a run")
@@ -57,7 +61,7 @@ def test_a_broken_model_leaves_no_engine(finished: tuple[Project, Result], cache
     whole = model.read_bytes()
     try:
         model.write_bytes(whole[: len(whole) // 2])
-        check_refused(call("build", project.out), "is not a valid ONNX model")
+        check_refused(call("build", project.out, "--variant", "int8"), "is not a valid ONNX model")
     finally:
         model.write_bytes(whole)
     assert not [path for path in cache.iterdir() if path.is_dir()]

@@ -20,30 +20,43 @@ from quant.recipe import load_recipe
 from quant.tuning.checkpoint import Checkpoint
 from tests.octavo.project import Project, call, check_refused
 
+_SIMULATED = "accuracy as ONNX defines its operators; this target's own kernels were not run here"
+
 
 def test_a_run_leaves_every_promised_file(finished: tuple[Project, Result]) -> None:
     project, result = finished
     variant = ["audit.json", "lowering.json", "model.onnx", "parity.json"]
     assert project.left() == sorted(
         ["fp32/model.onnx", "fp32-ort-x86/lowering.json", "fp32-ort-x86/model.onnx"]
+        + ["fp16-tensorrt/lowering.json", "fp16-tensorrt/model.onnx"]
         + ["int8/calibration.safetensors", "int8/qdq.onnx"]
         + [f"int8-ort-x86/{name}" for name in variant]
         + [f"int8-tensorrt/{name}" for name in variant[1:]]
         + ["report.html", "report.md", "summary.json"]
     )
     summary = load_summary(project.out / "summary.json")
-    fp32, x86, tensorrt = summary.variants
-    assert [v.name for v in summary.variants] == ["fp32", "int8-ort-x86", "int8-tensorrt"]
+    fp32, half, x86, tensorrt = summary.variants
+    names = ["fp32", "fp16-tensorrt", "int8-ort-x86", "int8-tensorrt"]
+    assert [v.name for v in summary.variants] == names
     assert all((project.out / v.file).stat().st_size == v.size_bytes for v in summary.variants)
     assert fp32.accuracy is not None
     assert fp32.accuracy.n == 12
     assert x86.audit is not None
     assert x86.audit["model"] == "int8-ort-x86/model.onnx"
     assert x86.parity is not None
-    assert tensorrt.accuracy is None
-    assert tensorrt.note == "exported and checked; not run here"
+    for variant in (half, tensorrt):
+        assert variant.latency is None
+        assert variant.accuracy is not None
+        assert variant.accuracy.n == 12
+        assert variant.note == _SIMULATED
+    assert half.accuracy is not None
+    assert half.accuracy.sqnr_db is not None
+    assert half.accuracy.sqnr_db > 40, "rounding to 11 bits"
+    assert half.energy is not None
+    assert half.energy.ratio is not None
+    assert half.energy.ratio > 1.5
     assert summary.settings["calibration_batch"] == 16
-    assert "Top-1 accuracy" in result.stdout
+    assert "Top-1" in result.stdout
 
 
 def test_the_models_say_where_they_come_from(finished: tuple[Project, Result]) -> None:
@@ -66,7 +79,7 @@ def test_a_second_run_skips_everything_and_changes_nothing(finished: tuple[Proje
     again = project.run()
     assert again.exit_code == 0
     steps = first.stderr.splitlines()
-    assert again.stderr.count("nothing has changed, skipped") == 8
+    assert again.stderr.count("nothing has changed, skipped") == 9
     assert "skipped" not in "".join(steps)
     assert before == {name: (project.out / name).stat().st_mtime_ns for name in before}
 
@@ -86,7 +99,7 @@ def test_the_copied_configuration_makes_the_same_run(finished: tuple[Project, Re
     project, _ = finished
     again = call("run", project.out / "config.yaml", "--out", project.out)
     assert again.exit_code == 0
-    assert again.stderr.count("nothing has changed, skipped") == 8
+    assert again.stderr.count("nothing has changed, skipped") == 9
 
 
 def test_bench_prints_json_and_nothing_else(finished: tuple[Project, Result]) -> None:
@@ -94,6 +107,14 @@ def test_bench_prints_json_and_nothing_else(finished: tuple[Project, Result]) ->
     result = call("bench", project.out, "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["variants"][0]["name"] == "fp32"
+
+
+def test_other_targets_can_be_left_unjudged(project: Project) -> None:
+    project.settings["bench"]["other_targets"] = False
+    assert project.run().exit_code == 0
+    *_, tensorrt = load_summary(project.out / "summary.json").variants
+    assert tensorrt.accuracy is None
+    assert tensorrt.note == "exported and checked; not run here"
 
 
 def test_bench_measures_again_when_forced(finished: tuple[Project, Result]) -> None:
@@ -136,7 +157,7 @@ def test_load_is_put_on_every_variant_where_it_is_asked_for(finished: tuple[Proj
     settings["bench"]["load"] = {"utilization": [0.5], "seconds": 0.1, "batch": 4}
     (beside / "config.yaml").write_text(yaml.safe_dump(settings))
     assert call("bench", beside).exit_code == 0
-    fp32, x86, tensorrt = load_summary(beside / "summary.json").variants
+    fp32, _, x86, tensorrt = load_summary(beside / "summary.json").variants
     assert tensorrt.load is None
     for variant in (fp32, x86):
         assert [(r.scenario, r.utilization, r.batch) for r in variant.load] == [
@@ -171,7 +192,7 @@ def test_a_changed_setting_does_only_what_depends_on_it(finished: tuple[Project,
     project, _ = finished
     project.change("bench", calls=4)
     again = project.run()
-    assert again.stderr.count("nothing has changed, skipped") == 7
+    assert again.stderr.count("nothing has changed, skipped") == 8
     assert "\nbench\n" in again.stderr
 
 
@@ -208,7 +229,7 @@ def test_a_fixed_batch_goes_through_the_whole_line(project: Project) -> None:
         onnx.load(project.out / "int8-ort-x86" / "model.onnx").graph.input[0].type.tensor_type.shape.dim
     )
     assert batch.dim_value == 1
-    fp32, x86, _ = load_summary(project.out / "summary.json").variants
+    fp32, _, x86, _ = load_summary(project.out / "summary.json").variants
     assert fp32.latency is not None
     assert [entry.batch for entry in fp32.latency] == [1]
     assert x86.accuracy is not None
