@@ -8,6 +8,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from export.integer_attention import declined_attention
 from export.passes.attention import FuseAttention
 from export.passes.base import Pass, PassNote, run_passes
 from export.passes.encodings import set_encodings
@@ -89,13 +90,14 @@ def lower(
         model = ir.load(qdq)
     except Exception as error:
         raise BadInput(f"{qdq} is not a readable ONNX file: {error}") from error
-    encoding = target.encoding(saturation_guard)
+    declined = declined_attention(calibrated, target)
+    encoding = replace(target.encoding(saturation_guard), dropped_sites=frozenset(declined))
     guarded = encoding.guard is not WeightGuard.NONE
     unguarded = freeze(calibrated, replace(encoding, guard=WeightGuard.NONE))
     frozen = freeze(calibrated, encoding) if guarded else unguarded
     check_target(calibrated, frozen, target)
     encodings = set_encodings(calibrated, frozen)
-    notes = run_passes(model, [encodings, *_passes(target, weight_only_accuracy)])
+    notes = [*declined.values(), *run_passes(model, [encodings, *_passes(target, weight_only_accuracy)])]
     model.metadata_props.update(metadata)
     model.metadata_props["octavo.target"] = target.name
     model.metadata_props["octavo.saturation_guard"] = encoding.guard.value

@@ -8,9 +8,22 @@ from deploy.cpu import has_vnni
 from quant.encoding import ActivationCodes, Encoding, WeightGuard
 from quant.errors import BadInput
 
-__all__ = ["GUARDS", "TARGETS", "Target", "get_target"]
+__all__ = ["GUARDS", "TARGETS", "AttentionLimits", "Target", "get_target"]
 
 GUARDS = ("auto", "on", "off", "seven_bits")
+
+
+@dataclass(frozen=True)
+class AttentionLimits:
+    """Which attention a target computes in INT8.
+
+    Attributes:
+        head_sizes: channels of a head.
+        tokens: the longest sequence.
+    """
+
+    head_sizes: tuple[int, ...]
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,7 @@ class Target:
         simulates_fp8: it has no FP8 kernels, so FP8 is rounded by casts and multiplied in float32.
         weight_blocks: the group sizes of 4-bit weights that it takes, weight-only and symmetric; empty where
             it takes any.
+        integer_attention: which attention it multiplies in INT8; None where it takes any.
     """
 
     name: str
@@ -45,6 +59,7 @@ class Target:
     packed_weights: bool = False
     simulates_fp8: bool = False
     weight_blocks: tuple[int, ...] = ()
+    integer_attention: AttentionLimits | None = None
 
     @property
     def lowers_float(self) -> bool:
@@ -109,6 +124,7 @@ TARGETS: Mapping[str, Target] = {
             dropped_roles=frozenset({"conv.output"}),
             half_remainder=True,
             weight_blocks=(64, 128),
+            integer_attention=AttentionLimits((16, 32, 64), 512),
         ),
     )
 }

@@ -49,19 +49,21 @@ class Encoding:
         activations: codes of activations.
         guard: protection of integer sums.
         dropped_roles: roles whose fake-quant layers the target does not want.
+        dropped_sites: names of further fake-quant layers that it does not want.
         half_scales: round every scale to float16, in which the target stores it.
     """
 
     activations: ActivationCodes = ActivationCodes.UNSIGNED
     guard: WeightGuard = WeightGuard.NONE
     dropped_roles: frozenset[str] = frozenset()
+    dropped_sites: frozenset[str] = frozenset()
     half_scales: bool = False
 
 
 def freeze(calibrated: CalibratedGraph, encoding: Encoding) -> dict[str, QParams]:
     """Fix every scale and zero point for a target, and switch the graph to quantizing.
 
-    Sites of dropped roles are switched off.
+    Dropped sites, and those of dropped roles, are switched off.
 
     Args:
         calibrated: changed in place; freezing again for another target is allowed.
@@ -72,7 +74,7 @@ def freeze(calibrated: CalibratedGraph, encoding: Encoding) -> dict[str, QParams
     """
     frozen: dict[str, QParams] = {}
     for site in calibrated.activation_sites():
-        if encoding.dropped_roles.issuperset(site.roles):
+        if encoding.dropped_roles.issuperset(site.roles) or site.name in encoding.dropped_sites:
             site.quantizer.off()
             continue
         qparams = site.quantizer.freeze(activation_spec(site.spec, encoding.activations))
