@@ -228,7 +228,17 @@ def compare(
 
 @app.command()
 def build(
-    run: Run,
+    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The folder of a run.")] = None,
+    matrix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUILDS.yaml", help="Instead of RUN: models × variants × profiles, from a file."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where engines of --matrix go; ./engines by default."),
+    ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(help="fp32, fp16 or one of the run's recipes; all by default. Repeatable."),
@@ -237,8 +247,12 @@ def build(
         str | None, typer.Option(help="tensorrt or tensorrt_rtx; the first that is installed by default.")
     ] = None,
     batches: Annotated[
-        str, typer.Option(metavar="MIN,USUAL,MAX", help="Images per call, where the file leaves them open.")
-    ] = "1,1,8",
+        str | None,
+        typer.Option(
+            metavar="MIN,USUAL,MAX",
+            help="Images per call, where the file leaves them open; 1,1,8 by default.",
+        ),
+    ] = None,
     level: Annotated[
         int | None, typer.Option(min=0, max=5, help="How long the builder searches; its own default.")
     ] = None,
@@ -251,6 +265,9 @@ def build(
     """Build TensorRT engines of a run's float and `tensorrt` models: engine.plan and engine.json beside each.
 
     What TensorRT would refuse is refused first, by layer. Engines are kept in ~/.cache/octavo/engines.
+
+    With --matrix, engines go to FOLDER/MODEL/VARIANT/PROFILE, with checksums, a bill of materials and
+    summaries in FOLDER; exit with 1 where one cannot be built. A killed build goes on where it stopped.
     """
     from dataclasses import asdict
     from json import dumps
@@ -260,8 +277,21 @@ def build(
     from deploy.tensorrt.build import EngineSettings
     from deploy.tensorrt.cache import default_cache
     from deploy.tensorrt.engines import build_run
+    from quant.errors import BadInput
 
-    settings = EngineSettings(_three(batches), level, workspace, tuple(compute or ()))
+    if run is None and matrix is not None:
+        if any(given not in (None, []) for given in (variant, batches, level, workspace, compute)):
+            raise BadInput(
+                "--variant, --batches, --level, --workspace and --compute go with RUN; a matrix says such "
+                "things in `variants` and `profiles`"
+            )
+        _build_matrix(matrix, out or Path("engines"), library, json)
+        return
+    if run is None or matrix is not None:
+        raise BadInput("octavo build takes either RUN, the folder of a run, or --matrix BUILDS.yaml")
+    if out is not None:
+        raise BadInput("--out goes with --matrix: engines of a RUN are laid beside its models")
+    settings = EngineSettings(_three(batches or "1,1,8"), level, workspace, tuple(compute or ()))
     with progress_bar("build") as show:
         built = build_run(open_run(run), variant or (), settings, default_cache(), library, _say, show)
     if json:
@@ -352,6 +382,24 @@ def misplaced(home: Path) -> str | None:
                 "Octavo in an environment of its own"
             )
     return None
+
+
+def _build_matrix(matrix: Path, folder: Path, library: str | None, json: bool) -> None:
+    from json import dumps
+
+    from deploy.pipeline.progress_bar import progress_bar
+    from deploy.tensorrt.cache import default_cache
+    from deploy.tensorrt.matrix.run import build_matrix
+
+    with progress_bar("build") as show:
+        built = build_matrix(matrix, folder, default_cache(), library, _say, show)
+    if json:
+        print(dumps(built.to_dict(), indent=1))
+    else:
+        for one in built.outcomes:
+            print(f"{folder / one.cell.name}: {one.text}")
+    if built.failed:
+        raise typer.Exit(FAILED)
 
 
 def _begin(config: Path, out: Path) -> "Line":

@@ -4,13 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-from xml.etree import ElementTree
 
 from benchmarks.compare.changes import Change
 from benchmarks.compare.verdicts import Check
 from benchmarks.report.cells import DASH, Grid, decimals, label
 from benchmarks.report.markdown import markdown_grid
 from benchmarks.results import Summary
+from deploy.junit import Case
+from deploy.junit import junit as write_junit
 
 __all__ = ["Comparison", "grid_of", "junit", "markdown", "to_dict"]
 
@@ -61,19 +62,12 @@ def markdown(comparison: Comparison) -> str:
 
 
 def junit(comparison: Comparison) -> str:
-    """One test case per check, as CI systems read them (the Ant JUnit layout)."""
-    failures = sum(check.failed for check in comparison.checks)
-    count = {"tests": str(len(comparison.checks)), "failures": str(failures)}
-    suites = ElementTree.Element("testsuites", count)
-    suite = ElementTree.SubElement(suites, "testsuite", {"name": "octavo compare", **count})
-    for check in comparison.checks:
-        case = ElementTree.SubElement(suite, "testcase", {"classname": check.variant, "name": check.title})
-        if check.failed:
-            ElementTree.SubElement(case, "failure", {"message": check.text})
-        else:
-            ElementTree.SubElement(case, "system-out").text = check.text
-    ElementTree.indent(suites)
-    return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+    """One test case per check, for CI systems."""
+    cases = [
+        Case(check.variant, check.title, check.text if check.failed else None, check.text)
+        for check in comparison.checks
+    ]
+    return write_junit("octavo compare", cases)
 
 
 def to_dict(comparison: Comparison) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from benchmarks.report.overview import overview
 from benchmarks.report.runs import Run
 from benchmarks.report.verdict import verdicts
 from benchmarks.results import Summary
+from deploy.markdown import escape, markdown_table
 
 __all__ = ["markdown_grid", "markdown_report", "markdown_summary"]
 
@@ -26,12 +27,12 @@ def markdown_report(runs: Sequence[Run]) -> str:
     if not many:
         return markdown_summary(runs[0].summary)
     for wide in (True, False):
-        parts = ["### " + _escape(", ".join(dict.fromkeys(run.summary.model for run in runs))), _rows(runs)]
+        parts = ["### " + escape(", ".join(dict.fromkeys(run.summary.model for run in runs))), _rows(runs)]
         if len(runs) > 1:
             parts.append("Speed-ups and changes are against the reference of the same run.")
         for run in runs:
             title = f"{run.name}: {run.summary.recipe}" if len(runs) > 1 else run.summary.recipe
-            parts += [f"#### {_escape(title)}", _verdicts(run.summary), _source(run.summary)]
+            parts += [f"#### {escape(title)}", _verdicts(run.summary), _source(run.summary)]
             if wide:
                 table = markdown_grid(comparison(run.summary))
                 parts.append(f"<details><summary>All figures</summary>\n\n{table}\n\n</details>")
@@ -46,7 +47,7 @@ def markdown_report(runs: Sequence[Run]) -> str:
 def markdown_summary(summary: Summary) -> str:
     """Verdicts, then the comparison as a table, then the command that computes it again."""
     parts = [
-        f"### {_escape(summary.model)}, {_escape(summary.recipe)}",
+        f"### {escape(summary.model)}, {escape(summary.recipe)}",
         _verdicts(summary),
         markdown_grid(comparison(summary)),
         _source(summary),
@@ -55,12 +56,12 @@ def markdown_summary(summary: Summary) -> str:
 
 
 def _verdicts(summary: Summary) -> str:
-    return "\n".join(f"- {_escape(v.sentence)}" for v in verdicts(summary))
+    return "\n".join(f"- {escape(v.sentence)}" for v in verdicts(summary))
 
 
 def _source(summary: Summary) -> str:
     e = summary.environment
-    where = _escape(f"{summary.data}; {e.cpu or e.architecture}, {summary.created:%Y-%m-%d}")
+    where = escape(f"{summary.data}; {e.cpu or e.architecture}, {summary.created:%Y-%m-%d}")
     ticks = "`" * (1 + max(map(len, re.findall("`+", summary.command)), default=0))
     return f"{where}  \n{ticks} {summary.command} {ticks}"
 
@@ -81,24 +82,10 @@ def _rows(runs: Sequence[Run]) -> str:
 
 def markdown_grid(grid: Grid) -> str:
     """A table of text."""
-    lines = [
-        _line(grid.head),
-        _line((":--", *("--:" for _ in grid.head[1:]))),
-        *(_line(_cells(row, len(grid.head))) for row in grid.rows),
-    ]
-    return "\n".join(lines)
+    return markdown_table(grid.head, [_cells(row, len(grid.head)) for row in grid.rows])
 
 
 def _cells(row: tuple[str, ...], width: int) -> tuple[str, ...]:
     if len(row) == 1:
-        return (f"**{_escape(row[0])}**", *([""] * (width - 1)))
-    return tuple(map(_escape, row))
-
-
-def _line(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escape(text: str) -> str:
-    """Keep Markdown from reading names as markup, and a cell in its column."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(text.split()))
+        return (f"**{escape(row[0])}**", *([""] * (width - 1)))
+    return tuple(map(escape, row))

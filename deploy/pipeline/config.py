@@ -15,7 +15,15 @@ from quant.errors import BadInput
 from quant.models.config import ModelConfig
 from quant.recipe import parse, shipped_recipes
 
-__all__ = ["BenchConfig", "LoadConfig", "RunConfig", "copied_config", "load_config"]
+__all__ = [
+    "BenchConfig",
+    "LoadConfig",
+    "RunConfig",
+    "copied_config",
+    "is_relative",
+    "load_config",
+    "read_yaml",
+]
 
 
 class LoadConfig(BaseModel):
@@ -152,7 +160,12 @@ def copied_config(path: Path, folder: Path) -> str:
     return yaml.safe_dump(moved.model_dump(mode="json", exclude_none=True), sort_keys=False)
 
 
-def _read(path: Path) -> RunConfig:
+def read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
+    """A file that is to hold the keys of a model.
+
+    Raises:
+        BadInput: it cannot be read, or holds something else.
+    """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -160,7 +173,17 @@ def _read(path: Path) -> RunConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise BadInput(f"{path}: must be a mapping with the keys {', '.join(RunConfig.model_fields)}")
+        raise BadInput(f"{path}: must be a mapping with the keys {', '.join(model.model_fields)}")
+    return data
+
+
+def is_relative(path: Path) -> bool:
+    """Whether a path in a configuration is relative to the configuration's folder."""
+    return not path.is_absolute() and not str(path).startswith(("$", "~"))
+
+
+def _read(path: Path) -> RunConfig:
+    data = read_yaml(path, RunConfig)
     for name, section in _SECTIONS.items():  # one by one, so that a message can list the keys of the section
         if isinstance(data.get(name), dict):
             data[name] = parse(section, data[name], f"{path}, {name}")
@@ -171,8 +194,7 @@ def _with_paths(config: RunConfig, move: Callable[[Path], Path]) -> RunConfig:
     """Apply ``move`` to every path that is relative to a folder."""
 
     def moved(path: Path | None) -> Path | None:
-        free = path is None or path.is_absolute() or str(path).startswith(("$", "~"))
-        return path if path is None or free else move(path)
+        return move(path) if path is not None and is_relative(path) else path
 
     def source(old: SourceConfig) -> SourceConfig:
         paths = {name: moved(getattr(old, name)) for name in ("path", "root", "classes")}

@@ -20,7 +20,7 @@ from deploy.tensorrt.rules.graph import layer_of
 from quant.errors import BadInput, Unsupported
 from quant.progress import Progress, silent
 
-__all__ = ["EngineSettings", "build_plan", "check_file", "engine_settings"]
+__all__ = ["EngineSettings", "build_plan", "check_file", "check_settings", "engine_settings"]
 
 _LEVELS = range(6)
 
@@ -164,17 +164,31 @@ def _config(trt: Any, builder: Any, settings: EngineSettings, library: Library, 
     if settings.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if settings.compute:
-        _set_compute(trt, config, settings.compute, library)
+        _set_compute(config, settings.compute, library)
     config.progress_monitor = _monitor(trt, progress)
     return config
 
 
-def _set_compute(trt: Any, config: Any, names: Sequence[str], library: Library) -> None:
-    if not hasattr(trt, "ComputeCapability"):
+def check_settings(settings: EngineSettings, library: Library) -> None:
+    """Refuse what the library cannot be told.
+
+    Raises:
+        BadInput: it has no choice of GPUs, or does not know one of them.
+    """
+    _capabilities(settings.compute, library)
+
+
+def _set_compute(config: Any, names: Sequence[str], library: Library) -> None:
+    capabilities = _capabilities(names, library)
+    config.num_compute_capabilities = len(capabilities)
+    for index, capability in enumerate(capabilities):
+        config.set_compute_capability(capability, index)
+
+
+def _capabilities(names: Sequence[str], library: Library) -> list[Any]:
+    if names and not hasattr(library.module, "ComputeCapability"):
         raise BadInput(f"{library.name} builds for this machine's GPU only: leave out `compute`")
-    config.num_compute_capabilities = len(names)
-    for index, name in enumerate(names):
-        config.set_compute_capability(_member(trt.ComputeCapability, name, library), index)
+    return [_member(library.module.ComputeCapability, name, library) for name in names]
 
 
 def _member(kind: Any, name: str, library: Library) -> Any:

@@ -20,9 +20,20 @@ from quant.models.checkpoint import file_sha256
 from quant.progress import Progress, silent
 from quant.recipe import near
 
-__all__ = ["TARGET", "Built", "build_engine", "build_run", "variants"]
+__all__ = [
+    "MANIFEST",
+    "PLAN",
+    "TARGET",
+    "Built",
+    "build_engine",
+    "build_run",
+    "check_builds_here",
+    "lay",
+    "variants",
+]
 
 TARGET = "tensorrt"
+PLAN, MANIFEST = "engine.plan", "engine.json"
 
 
 @dataclass(frozen=True)
@@ -128,32 +139,45 @@ def build_run(
         say(f"build {name}")
         model = line.workspace.path(known[name])
         engine = build_engine(model, settings, cache, library, progress=progress)
-        built.append(_laid_beside(name, model.parent, engine))
+        plan, manifest = lay(engine, model.parent)
+        built.append(Built(name, plan, manifest, engine.fresh, plan.stat().st_size))
         if not engine.fresh:
             say(f"build {name}: found in the engine cache")
     return built
 
 
-def _identity(model: Path, settings: EngineSettings, library: Library) -> Identity:
-    if not model.is_file():
-        raise BadInput(f"{model}: cannot be read: no such file")
-    device = current_device() if library.needs_gpu else None
-    if library.needs_gpu and device is None:
+def check_builds_here(library: Library) -> str | None:
+    """The GPU that a library builds for; None where it needs none.
+
+    Raises:
+        Unsupported: it needs one, and there is none.
+    """
+    if not library.needs_gpu:
+        return None
+    device = current_device()
+    if device is None:
         raise Unsupported(
             f"{library.name} builds on the GPU that runs the engine, and none is found here (a driver and "
             "pycuda are needed); TensorRT-RTX builds without one: --library tensorrt_rtx"
         )
-    where = None if device is None else str(device)
-    return Identity(file_sha256(model), library.key, library.version, where, settings)
+    return str(device)
 
 
-def _laid_beside(name: str, folder: Path, engine: Engine) -> Built:
-    plan, manifest = folder / "engine.plan", folder / "engine.json"
-    beside = folder / f".engine.plan.{os.getpid()}.part"
+def lay(engine: Engine, folder: Path) -> tuple[Path, Path]:
+    """Copy an engine into a folder: ``engine.plan``, and ``engine.json`` with what it was made from."""
+    plan, manifest = folder / PLAN, folder / MANIFEST
+    beside = folder / f".{PLAN}.{os.getpid()}.part"
     try:
         shutil.copyfile(engine.plan, beside)
         os.replace(beside, plan)
     finally:
         beside.unlink(missing_ok=True)
     replace_bytes(manifest, (json.dumps(engine.manifest, indent=1) + "\n").encode())
-    return Built(name, plan, manifest, engine.fresh, plan.stat().st_size)
+    return plan, manifest
+
+
+def _identity(model: Path, settings: EngineSettings, library: Library) -> Identity:
+    if not model.is_file():
+        raise BadInput(f"{model}: cannot be read: no such file")
+    device = check_builds_here(library)
+    return Identity(file_sha256(model), library.key, library.version, device, settings)

@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from types import ModuleType
 
 from quant.errors import BadInput, Unsupported
@@ -29,6 +30,13 @@ class Library:
     def needs_gpu(self) -> bool:
         """Whether it builds only for the GPU of this machine."""
         return self.key == "tensorrt"
+
+    @property
+    def distributions(self) -> tuple[str, ...]:
+        """The Python distributions it was installed from; none where the system's packages brought it."""
+        owners = packages_distributions()
+        parts = (self.key, f"{self.key}_bindings", f"{self.key}_libs")
+        return tuple(sorted({name for part in parts for name in owners.get(part, ())}))
 
 
 @dataclass(frozen=True)

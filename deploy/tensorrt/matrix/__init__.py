@@ -1,0 +1,1 @@
+"""Many engines at once: models × variants × profiles, from one file."""
