@@ -9,14 +9,14 @@ from pathlib import Path
 from deploy.sbom import Artefact, Package, installed, sbom
 from deploy.tensorrt.engines import MANIFEST, PLAN
 from deploy.tensorrt.library import Library
-from deploy.tensorrt.matrix.config import is_folder_name
+from deploy.tensorrt.matrix.config import LISTS, is_folder_name
 from deploy.tensorrt.matrix.outcome import Build, junit_of, markdown
 from quant.files import replace_bytes
 from quant.models.checkpoint import file_sha256
 
-__all__ = ["SUMMARY", "begin", "finish"]
+__all__ = ["begin", "finish"]
 
-SUMMARY, SBOM, JUNIT, TABLE, SUMS = "summary.json", "sbom.cdx.json", "junit.xml", "summary.md", "SHA256SUMS"
+SUMS, SBOM, JUNIT, TABLE, SUMMARY = LISTS
 
 
 def begin(folder: Path, build: Build) -> None:

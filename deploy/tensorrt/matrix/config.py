@@ -11,7 +11,10 @@ from deploy.tensorrt.build import EngineSettings, engine_settings
 from quant.data.config import expand
 from quant.recipe import parse
 
-__all__ = ["Exclude", "MatrixConfig", "Profile", "is_folder_name", "load_matrix"]
+__all__ = ["LISTS", "Exclude", "MatrixConfig", "Profile", "is_folder_name", "load_matrix"]
+
+LISTS = ("SHA256SUMS", "sbom.cdx.json", "junit.xml", "summary.md", "summary.json")
+"""The files beside the folders of models: checksums, bill of materials, and what became of the cells."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -27,6 +30,12 @@ def _folder_name(name: str) -> str:
             f"'{name}' becomes a folder: at most 100 letters, digits, '_', '.', '-', a letter or digit first"
         )
     return name
+
+
+def _model_name(name: str) -> str:
+    if name in LISTS:
+        raise ValueError(f"'{name}' is a file of the build; name the model otherwise")
+    return _folder_name(name)
 
 
 Name = Annotated[str, AfterValidator(_folder_name)]
@@ -101,7 +110,7 @@ class MatrixConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     library: str | None = None
-    models: dict[Name, Path] = Field(min_length=1)
+    models: dict[Annotated[str, AfterValidator(_model_name)], Path] = Field(min_length=1)
     variants: tuple[str, ...] | None = Field(default=None, min_length=1)
     profiles: dict[Name, Profile] = Field(default={"default": Profile()}, min_length=1)
     exclude: tuple[Exclude, ...] = ()
