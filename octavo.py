@@ -291,7 +291,9 @@ def build(
         raise BadInput("octavo build takes either RUN, the folder of a run, or --matrix BUILDS.yaml")
     if out is not None:
         raise BadInput("--out goes with --matrix: engines of a RUN are laid beside its models")
-    settings = EngineSettings(_three(batches or "1,1,8"), level, workspace, tuple(compute or ()))
+    settings = EngineSettings(
+        _three("1,1,8" if batches is None else batches), level, workspace, tuple(compute or ())
+    )
     with progress_bar("build") as show:
         built = build_run(open_run(run), variant or (), settings, default_cache(), library, _say, show)
     if json:

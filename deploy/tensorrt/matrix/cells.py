@@ -53,9 +53,7 @@ def cells_of(config: MatrixConfig) -> tuple[Cell, ...]:
     cells, matched = [], set()
     for model, place in config.models.items():
         available = _variants(model, place)
-        wanted = (
-            config.variants if config.variants is not None and ONNX not in available else tuple(available)
-        )
+        wanted = available if config.variants is None or _is_file(place) else config.variants
         for variant in wanted:
             for profile, described in config.profiles.items():
                 excluding = [rule for rule in config.exclude if rule.matches(model, variant, profile)]
@@ -78,12 +76,17 @@ def cells_of(config: MatrixConfig) -> tuple[Cell, ...]:
 
 def _variants(model: str, place: Path) -> Mapping[str, Path]:
     """Names of the variants to their files, which need not be there."""
-    if place.suffix == ".onnx" or place.is_file():
+    if _is_file(place):
         return {ONNX: place}
     try:
         return {name: place / file for name, file in variants(open_run(place)).items()}
     except BadInput as error:
         raise BadInput(f"models.{model}: {error}") from error
+
+
+def _is_file(place: Path) -> bool:
+    """Whether it is, or is meant to be, an ONNX file and not the folder of a run."""
+    return place.suffix == ".onnx" or place.is_file()
 
 
 def _file(model: str, place: Path, variant: str, available: Mapping[str, Path]) -> Path:

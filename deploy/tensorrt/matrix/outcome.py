@@ -119,9 +119,7 @@ def markdown(build: Build) -> str:
     title = f"{len(bad)} of {count} engines failed" if bad else f"{count} engine{'s' if count > 1 else ''}"
     rows = [
         (
-            escape(outcome.cell.model),
-            escape(outcome.cell.variant),
-            escape(outcome.cell.profile),
+            escape(outcome.cell.name),
             f"{_MARKS[outcome.status]} {outcome.status}",
             f"{outcome.seconds:.1f} s",
             "–" if outcome.size_bytes is None else f"{outcome.size_bytes / 2**20:.1f} MiB",
@@ -130,7 +128,7 @@ def markdown(build: Build) -> str:
     ]
     parts = [
         f"### {title} ({build.library.name} {build.library.version})",
-        markdown_table(("Model", "Variant", "Profile", "", "Time", "Size"), rows),
+        markdown_table(("Engine", "", "Time", "Size"), rows),
         "\n".join(f"- {escape(o.cell.name)}: {escape(o.message[:_LONGEST])}" for o in bad),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
