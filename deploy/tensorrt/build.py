@@ -20,7 +20,7 @@ from deploy.tensorrt.rules.graph import layer_of
 from quant.errors import BadInput, Unsupported
 from quant.progress import Progress, silent
 
-__all__ = ["EngineSettings", "build_plan", "check_file", "check_settings", "engine_settings"]
+__all__ = ["EngineSettings", "build_plan", "check_file", "check_settings", "engine_settings", "logger_of"]
 
 _LEVELS = range(6)
 
@@ -119,7 +119,7 @@ def build_plan(
         Unsupported: the library refused the model; the message names the modules it mentions.
     """
     trt = library.module
-    logger = _logger(trt)
+    logger = logger_of(trt)
     builder = trt.Builder(logger)
     if builder is None:
         raise Unsupported(f"{library.name} {library.version} cannot build here: {logger.last()}")
@@ -165,6 +165,7 @@ def _config(trt: Any, builder: Any, settings: EngineSettings, library: Library, 
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if settings.compute:
         _set_compute(config, settings.compute, library)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that an audit can look inside
     config.progress_monitor = _monitor(trt, progress)
     return config
 
@@ -248,7 +249,9 @@ def _mentioned(messages: Sequence[str], layers: dict[str, str]) -> str:
     return f" (at {', '.join(repr(name) for name in list(found)[:3])})" if found else ""
 
 
-def _logger(trt: Any) -> Any:
+def logger_of(trt: Any) -> Any:
+    """A logger of the library that keeps errors; ``last()`` gives the first of them, nearest to the cause."""
+
     class Logger(trt.ILogger):  # type: ignore[misc]  # the base class comes with the library
         """Keeps what the library says about errors."""
 

@@ -1,6 +1,6 @@
 """Engines kept by what they were made from: model, library, device, settings.
 
-An entry is a folder ``<key>`` with ``engine.plan`` and ``manifest.json``. It is made beside its place and
+An entry is a folder ``<key>`` with ``engine.plan`` and ``engine.json``. It is made beside its place and
 renamed, so that it is there whole or not at all. Builders of the same key wait for each other; a lock of a
 killed one is let go by the system, and what it left is removed by the next.
 """
@@ -22,7 +22,7 @@ from quant.models.checkpoint import file_sha256
 
 __all__ = ["MANIFEST", "PLAN", "Engine", "EngineCache", "Identity", "default_cache"]
 
-PLAN, MANIFEST = "engine.plan", "manifest.json"
+PLAN, MANIFEST = "engine.plan", "engine.json"
 LAYOUT = 1
 _PARTIAL = ".partial-"
 _GIB = 2**30

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Device", "current_device"]
+__all__ = ["Device", "current_device", "describe"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,12 @@ def _ask(cuda: Any) -> Device | None:
         cuda.init()
         if cuda.Device.count() == 0:
             return None
-        device = cuda.Device(0)
+        return describe(cuda.Device(0))
     except cuda.Error:
         return None
-    major, minor = device.compute_capability()
-    return Device(str(device.name()), f"SM{major}{minor}", int(device.total_memory()) >> 20)
+
+
+def describe(handle: Any) -> Device:
+    """What a ``pycuda.driver.Device`` is."""
+    major, minor = handle.compute_capability()
+    return Device(str(handle.name()), f"SM{major}{minor}", int(handle.total_memory()) >> 20)

@@ -10,7 +10,7 @@ from pathlib import Path
 from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.line import FLOAT, HALF, Line, float_variant, variant_name
 from deploy.tensorrt.build import EngineSettings, check_file
-from deploy.tensorrt.cache import Engine, EngineCache, Identity
+from deploy.tensorrt.cache import MANIFEST, PLAN, Engine, EngineCache, Identity
 from deploy.tensorrt.child import build_apart
 from deploy.tensorrt.device import current_device
 from deploy.tensorrt.library import Library, find_library
