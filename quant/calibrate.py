@@ -18,7 +18,7 @@ from quant.integer.attach import attach_integer_layers
 from quant.methods import GraphMethod, LayerMethod, MethodNote, Statistics, make_method
 from quant.methods.collect import collect_statistics
 from quant.methods.outlier_side_path import CLIPPED_UNITS
-from quant.placement import place_fake_quant
+from quant.placement import check_groups, place_fake_quant
 from quant.progress import Progress, silent
 from quant.recipe import Recipe
 from quant.tuning.checkpoint import Checkpoint
@@ -126,6 +126,7 @@ def check_methods(recipe: Recipe) -> None:
 def _prepare(
     graph: fx.GraphModule, recipe: Recipe, statistics: Callable[[int, Sequence[GraphMethod]], Statistics]
 ) -> CalibratedGraph:
+    check_groups(graph, recipe)
     notes: list[MethodNote] = []
     for index, methods in enumerate(_passes(recipe)):
         seen = statistics(index, methods)

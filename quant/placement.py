@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from quant.errors import BadInput
 from quant.fake_quantize import FakeQuantize
-from quant.graph.nodes import layer_name
+from quant.graph.nodes import layer_name, shape_of
 from quant.integer.marks import has_own_codes
 from quant.recipe import Recipe
 from quant.roles import Place, find_places
 from quant.spec import QuantSpec
 
-__all__ = ["FIXED_RANGE", "KEEP_FLOAT", "Site", "place_fake_quant", "spec_at"]
+__all__ = ["FIXED_RANGE", "KEEP_FLOAT", "Site", "check_groups", "place_fake_quant", "spec_at"]
 
 FIXED_RANGE = "octavo_fixed_range"
 """Key in the meta of a node: the range (low, high), both [], with which its value is quantized per tensor."""
@@ -80,6 +81,28 @@ def place_fake_quant(graph: fx.GraphModule, recipe: Recipe) -> list[Site]:
     graph.graph.lint()
     graph.recompile()
     return sites
+
+
+def check_groups(graph: fx.GraphModule, recipe: Recipe) -> None:
+    """Find weights whose groups do not fit, before anything is done.
+
+    Raises:
+        BadInput: naming the first such layer, and how many more there are.
+    """
+    wrong = []
+    for place in find_places(graph):
+        spec = _spec_of(recipe, place)
+        if spec is None or spec.group_size is None or not place.role.endswith(".weight"):
+            continue
+        shape = [int(size) for size in shape_of(place.value)]
+        if shape[-1] % spec.group_size:
+            wrong.append(f"'{place.name}' of shape {shape} has no whole groups of {spec.group_size}")
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise BadInput(
+            f"{wrong[0]}{more}: name such layers in `exclude`, or choose a group_size that divides the last "
+            "axis"
+        )
 
 
 def spec_at(recipe: Recipe, role: str, node: fx.Node) -> QuantSpec | None:

@@ -29,7 +29,7 @@ from export.settings import ExportSettings
 from export.targets import get_target
 from quant.calibrate import calibrate
 from quant.data.preprocessing import Preprocessing
-from quant.errors import OctavoError, Unsupported
+from quant.errors import BadInput, OctavoError, Unsupported
 from quant.graph import capture
 from quant.methods import GraphMethod, make_method
 from quant.recipe import Recipe, load_recipe
@@ -137,7 +137,7 @@ def _outcome(make: Callable[[], object], path: Path, library: Library) -> tuple[
     try:
         make()
         check_file(path)
-    except Unsupported as error:
+    except (BadInput, Unsupported) as error:
         return "refused", _one_line(error, path)
     except OctavoError as error:
         return "FAILED", _one_line(error, path)

@@ -33,7 +33,7 @@ class Identity:
     """Everything an engine depends on.
 
     Attributes:
-        model: SHA-256 of the ONNX file.
+        model: SHA-256 of the ONNX file, and of the files that it keeps weights in.
         library: key of :data:`deploy.tensorrt.library.LIBRARIES`.
         version: of the library.
         device: name and compute capability of the GPU it is built on; None where it is built without one.

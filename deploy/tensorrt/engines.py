@@ -1,11 +1,16 @@
 """From the lowered models of a run to engines, kept in the cache and laid beside the models."""
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
 
 from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.line import FLOAT, HALF, Line, float_variant, variant_name
@@ -33,7 +38,7 @@ __all__ = [
 ]
 
 TARGET = "tensorrt"
-PLAN, MANIFEST = "engine.plan", "engine.json"
+_SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def build_run(
         say(f"build {name}")
         model = line.workspace.path(known[name])
         engine = build_engine(model, settings, cache, library, progress=progress)
-        plan, manifest = lay(engine, model.parent)
+        plan, manifest = lay(engine, model.parent, _measured(line, known[name]))
         built.append(Built(name, plan, manifest, engine.fresh, plan.stat().st_size))
         if not engine.fresh:
             say(f"build {name}: found in the engine cache")
@@ -163,8 +168,17 @@ def check_builds_here(library: Library) -> str | None:
     return str(device)
 
 
-def lay(engine: Engine, folder: Path) -> tuple[Path, Path]:
-    """Copy an engine into a folder: ``engine.plan``, and ``engine.json`` with what it was made from."""
+def lay(engine: Engine, folder: Path, measured: dict[str, Any] | None = None) -> tuple[Path, Path]:
+    """Copy an engine into a folder: ``engine.plan``, and ``engine.json`` with what it was made from.
+
+    Args:
+        engine: of the cache.
+        folder: where to.
+        measured: figures of the model, added to ``engine.json``.
+
+    Returns:
+        The two files.
+    """
     plan, manifest = folder / PLAN, folder / MANIFEST
     beside = folder / f".{PLAN}.{os.getpid()}.part"
     try:
@@ -172,12 +186,37 @@ def lay(engine: Engine, folder: Path) -> tuple[Path, Path]:
         os.replace(beside, plan)
     finally:
         beside.unlink(missing_ok=True)
-    replace_bytes(manifest, (json.dumps(engine.manifest, indent=1) + "\n").encode())
+    about = engine.manifest if measured is None else {**engine.manifest, "measured": measured}
+    replace_bytes(manifest, (json.dumps(about, indent=1) + "\n").encode())
     return plan, manifest
+
+
+def _measured(line: Line, model: str) -> dict[str, Any] | None:
+    """What the run's summary knows of a model; None before it was measured."""
+    path = line.workspace.path(_SUMMARY)
+    try:
+        variants = json.loads(path.read_bytes())["variants"]
+        (found,) = [variant for variant in variants if variant["file"] == model]
+        return {key: found[key] for key in ("accuracy", "latency", "note")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _model_sha256(model: Path) -> str:
+    """Of the file, and of those that it keeps its weights in."""
+    own = file_sha256(model)
+    try:
+        tensors = onnx.load(model, load_external_data=False).graph.initializer
+    except DecodeError:
+        return own  # it will be refused
+    outside = {e.value for t in tensors for e in t.external_data if e.key == "location"}
+    files = [model.parent / name for name in sorted(outside)]
+    parts = [own, *(file_sha256(file) for file in files if file.is_file())]
+    return own if len(parts) == 1 else hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def _identity(model: Path, settings: EngineSettings, library: Library) -> Identity:
     if not model.is_file():
         raise BadInput(f"{model}: cannot be read: no such file")
     device = check_builds_here(library)
-    return Identity(file_sha256(model), library.key, library.version, device, settings)
+    return Identity(_model_sha256(model), library.key, library.version, device, settings)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from deploy.tensorrt.manifest import read_manifest
 from quant.models.checkpoint import file_sha256
 from tests.octavo.project import Project, call, check_refused
 
@@ -29,6 +30,10 @@ def test_an_engine_is_laid_beside_its_model(finished: tuple[Project, Result], ca
     assert manifest["plan"]["sha256"] == file_sha256(folder / "engine.plan")
     assert manifest["settings"]["batches"] == [1, 1, 8]
     assert (manifest["library"], manifest["device"]) == ("tensorrt_rtx", None)
+    assert manifest["measured"]["accuracy"]["n"] == 12
+    assert manifest["measured"]["latency"] is None
+    assert "kernels were not run here" in manifest["measured"]["note"]
+    assert read_manifest(folder / "engine.plan").version == manifest["version"]
 
     again = call("build", project.out, "--library", "tensorrt_rtx", "--variant", "int8", "--json")
     (built,) = json.loads(again.stdout)

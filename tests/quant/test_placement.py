@@ -1,9 +1,11 @@
+import pytest
 import torch
 from torch import fx, nn
 
+from quant.errors import BadInput
 from quant.fake_quantize import FakeQuantState
 from quant.graph import capture
-from quant.placement import Site, place_fake_quant
+from quant.placement import Site, check_groups, place_fake_quant
 from quant.recipe import Recipe, parse
 
 SPECS = {
@@ -82,3 +84,16 @@ def test_placement_is_the_same_every_time():
         for _ in range(2)
     ]
     assert names[0] == names[1]
+
+
+def test_groups_that_do_not_fit_are_refused_before_anything_is_done() -> None:
+    model = nn.Sequential(nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 24), nn.ReLU(), nn.Linear(24, 8))
+    spec = {"bits": 4, "signed": True, "symmetric": True, "granularity": "per_group", "group_size": 32}
+    recipe = {"name": "groups", "specs": {"w": spec}, "roles": {"linear.weight": "w"}}
+    graph = capture(model.eval(), torch.randn(2, 64))
+    said = (
+        r"'2\.weight' of shape \[24, 48\] has no whole groups of 32 \(and 1 more\): name such layers in `excl"
+    )
+    with pytest.raises(BadInput, match=said):
+        check_groups(graph, Recipe.model_validate(recipe))
+    check_groups(graph, Recipe.model_validate({**recipe, "exclude": ["2", "4"]}))

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from deploy.sbom import Artefact, Package, installed, sbom
-from deploy.tensorrt.engines import MANIFEST, PLAN
+from deploy.tensorrt.cache import MANIFEST, PLAN
 from deploy.tensorrt.library import Library
 from deploy.tensorrt.matrix.config import LISTS, is_folder_name
 from deploy.tensorrt.matrix.outcome import Build, junit_of, markdown
