@@ -105,6 +105,14 @@ def bench(run: Run, force: Force = False, json: Json = False) -> None:
 @app.command()
 def audit(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX model, quantized or not.")],
+    engine: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The TensorRT engine that was built of it: engine.plan, which needs a GPU, or its layers as "
+            "JSON (trtexec --exportLayerInfo).",
+        ),
+    ] = None,
     target: Annotated[str, typer.Option(help="The runtime: ort-x86 or ort-arm64.")] = "ort-x86",
     shape: Annotated[
         list[str] | None,
@@ -117,7 +125,14 @@ def audit(
 
     from deploy.audit import audit_model, render
 
-    found = audit_model(model, target, dict(map(_shape, shape or ())))
+    shapes = dict(map(_shape, shape or ()))
+    if engine is None:
+        found = audit_model(model, target, shapes)
+    else:
+        from deploy.audit.engine import audit_engine
+        from deploy.tensorrt.inspect import layer_information
+
+        found = audit_engine(model, *layer_information(engine), shapes)
     if json:
         print(dumps(found.to_dict(), indent=1))
     else:

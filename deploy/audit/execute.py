@@ -61,6 +61,7 @@ def execute(
     config: Mapping[str, str],
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     disabled_optimizers: Sequence[str] = (),
+    optimization: Optimization = Optimization.ALL,
 ) -> Executed:
     """Optimize a model with ONNX Runtime and run the result once on a synthetic input of batch 1.
 
@@ -69,6 +70,7 @@ def execute(
         config: session config entries that decide about fusion.
         input_shapes: shapes of inputs with unknown sizes beyond the first dimension.
         disabled_optimizers: ORT optimizers to leave out.
+        optimization: how far the graph is rewritten; ``OFF`` gives the graph as written.
 
     Raises:
         BadInput: the file is not a model, or an input's size is unknown.
@@ -82,6 +84,7 @@ def execute(
         named, optimized, probe = (Path(folder) / f"{n}.onnx" for n in ("named", "optimized", "probe"))
         _save(model, named)
         settings = SessionSettings(
+            optimization=optimization,
             optimized_model_path=optimized,
             disabled_optimizers=tuple(disabled_optimizers),
             config={

@@ -22,7 +22,8 @@ def render(report: AuditReport, console: Console) -> None:
         report: what `audit_model` returned.
         console: where to print.
     """
-    console.print(Text(f"{report.model} on {report.target}, ONNX Runtime {report.runtime}", style="bold"))
+    runtime = report.runtime if report.target == "tensorrt" else f"ONNX Runtime {report.runtime}"
+    console.print(Text(f"{report.model} on {report.target}, {runtime}", style="bold"))
     _headline(report, console)
     _unfused(report, console)
     _floats(report.weight_only, "Only the weight is quantized; multiplied in float", console)

@@ -48,7 +48,7 @@ class AuditReport:
     Attributes:
         model: the file audited.
         target: the runtime whose decisions are audited.
-        runtime: ONNX Runtime's version.
+        runtime: ONNX Runtime's version; of an engine, the library with its version.
         cpu: the CPU the audit ran on.
         inputs: shapes of the synthetic input.
         multiplications: every node that multiplies, in execution order.

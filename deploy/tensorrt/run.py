@@ -71,6 +71,7 @@ class TensorRtRunner:
         library = find_library(manifest.library)
         machine = self._machine or pycuda_machine(self._settings.device)
         check_fits(manifest, library, machine.device)  # before the library sees it: it may crash
+        self._library = library
         trt, logger = library.module, logger_of(library.module)
         first = machine.new_stream()
         try:
@@ -122,6 +123,14 @@ class TensorRtRunner:
     def graph_note(self) -> str:
         """Why CUDA graphs are not used; empty where they are, or no shape was run twice."""
         return next((slot.graph_note for slot in self._slots if slot.graph_note), "")
+
+    def layer_information(self) -> dict[str, Any]:
+        """What the engine is made of, as ``IEngineInspector`` tells it for the largest shapes."""
+        slot = self._free.get()
+        try:
+            return slot.layer_information(self.engine, self._library.module)
+        finally:
+            self._free.put(slot)
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the engine once.

@@ -1,5 +1,6 @@
 """One execution context of an engine, with its stream, its buffers and its recorded graph."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -117,6 +118,16 @@ class Slot:
             self._gpu.synchronize()
             self._ran = True
             return {name: self._view(name).copy() for name, t in self._tensors.items() if not t.is_input}
+
+    def layer_information(self, engine: Any, trt: Any) -> dict[str, Any]:
+        """What the inspector says of the engine, types included: those are known for given shapes only."""
+        with self._gpu.current():
+            self._set_shapes({name: t.most for name, t in self._tensors.items() if t.is_input})
+            inspector = engine.create_engine_inspector()
+            inspector.execution_context = self._context
+            told = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+        found: dict[str, Any] = json.loads(told)
+        return found
 
     def close(self) -> None:
         """Release everything."""

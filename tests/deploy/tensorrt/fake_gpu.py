@@ -1,5 +1,6 @@
 """A GPU and an engine in NumPy: what is put into a stream happens when it is waited for, or as recorded."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -160,6 +161,14 @@ class FakeEngine:
         assert (name, profile) == ("x", 0)
         return [(1, 4), (2, 4), (8, 4)]
 
+    def create_engine_inspector(self) -> Any:
+        def told(_: Any) -> str:
+            shape = inspector.execution_context.shape
+            return json.dumps({"Layers": [{"Name": "row_sums", "Inputs": [{"Dimensions": shape}]}]})
+
+        inspector = SimpleNamespace(execution_context=None, get_engine_information=told)
+        return inspector
+
     def create_execution_context(self) -> FakeContext:
         self.contexts.append(FakeContext(self))
         return self.contexts[-1]
@@ -168,6 +177,7 @@ class FakeEngine:
 class FakeTensorRt:
     """The module; ``loads`` says whether an engine can be deserialized."""
 
+    LayerInformationFormat = SimpleNamespace(JSON="json")
     TensorIOMode = SimpleNamespace(INPUT=INPUT, OUTPUT=OUTPUT)
 
     class ILogger:

@@ -17,6 +17,7 @@ from deploy.tensorrt import cuda_graph
 from deploy.tensorrt.build import EngineSettings
 from deploy.tensorrt.cache import EngineCache, Identity
 from deploy.tensorrt.device import Device
+from deploy.tensorrt.inspect import layer_information
 from deploy.tensorrt.library import Library
 from deploy.tensorrt.run import RunSettings, TensorRtRunner
 from quant.errors import BadInput, InternalError, OctavoError, Unsupported
@@ -126,6 +127,18 @@ def test_calls_from_several_threads_use_several_contexts(tmp_path: Path, trt: Fa
             thread.join()
         assert [context.runs > 0 for context in trt.engine.contexts] == [True, True]
     assert not wrong
+
+
+def test_an_engine_says_what_it_is_made_of(tmp_path: Path) -> None:
+    told, runtime = layer_information(plan_of(tmp_path), fake_machine()[0])
+    assert told["Layers"][0]["Inputs"] == [{"Dimensions": [8, 4]}], "types are told for given shapes only"
+    assert runtime == "TensorRT 11.4.0"
+    for content in (b"{", b"[]"):
+        (tmp_path / "layers.json").write_bytes(content)
+        with pytest.raises(BadInput, match=r"layers\.json: is n"):
+            layer_information(tmp_path / "layers.json")
+    with pytest.raises(BadInput, match="cannot be read"):
+        layer_information(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize(
@@ -265,3 +278,6 @@ def test_tensorrt_has_the_calls_that_are_made_of_it(rtx: Library) -> None:
         assert not [name for name in calls if not hasattr(real, name)]
     assert hasattr(trt.Runtime, "deserialize_cuda_engine")
     assert hasattr(trt.TensorIOMode, "INPUT")
+    assert hasattr(trt.EngineInspector, "get_engine_information")
+    assert hasattr(trt.EngineInspector, "execution_context")
+    assert hasattr(trt.LayerInformationFormat, "JSON")
