@@ -1,9 +1,10 @@
-"""Write files so that a reader sees the old one or the whole new one, never half of it."""
+"""Files: written so that a reader sees the old one or the whole new one, and told apart by their bytes."""
 
+import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["replace_bytes"]
+__all__ = ["file_sha256", "replace_bytes"]
 
 
 def replace_bytes(path: Path, content: bytes) -> None:
@@ -18,3 +19,9 @@ def replace_bytes(path: Path, content: bytes) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -21,7 +21,7 @@ from deploy.pipeline.images import source_identity
 from deploy.pipeline.line import Line
 from deploy.pipeline.workspace import Step, Workspace
 from quant.data.batches import batches
-from quant.models.checkpoint import file_sha256
+from quant.files import file_sha256
 
 __all__ = ["FLOAT_MODEL", "IMAGES", "MADE", "input_steps", "make_step", "model_file"]
 

@@ -19,8 +19,8 @@ from quant.calibrated import CalibratedGraph
 from quant.data.batches import batches
 from quant.data.sources import ImageSource, open_source
 from quant.errors import BadInput
+from quant.files import file_sha256
 from quant.graph import capture
-from quant.models.checkpoint import file_sha256
 from quant.models.load import LoadedModel, load_model
 from quant.recipe import Recipe, load_recipe, near
 from quant.store import load_calibration

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.errors import BadInput
-from quant.files import replace_bytes
-from quant.models.checkpoint import file_sha256
+from quant.files import file_sha256, replace_bytes
 
 __all__ = ["Step", "Workspace", "digest", "library_versions"]
 

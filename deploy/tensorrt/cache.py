@@ -18,7 +18,7 @@ from typing import Any
 
 from deploy.tensorrt.build import EngineSettings
 from quant.errors import BadInput
-from quant.models.checkpoint import file_sha256
+from quant.files import file_sha256
 
 __all__ = ["MANIFEST", "PLAN", "Engine", "EngineCache", "Identity", "default_cache"]
 

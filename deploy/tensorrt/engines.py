@@ -20,8 +20,7 @@ from deploy.tensorrt.child import build_apart
 from deploy.tensorrt.device import current_device
 from deploy.tensorrt.library import Library, find_library
 from quant.errors import BadInput, Unsupported
-from quant.files import replace_bytes
-from quant.models.checkpoint import file_sha256
+from quant.files import file_sha256, replace_bytes
 from quant.progress import Progress, silent
 from quant.recipe import near
 

@@ -13,7 +13,7 @@ from deploy.tensorrt.build import EngineSettings, engine_settings
 from deploy.tensorrt.device import Device
 from deploy.tensorrt.library import LIBRARIES, Library
 from quant.errors import BadInput
-from quant.models.checkpoint import file_sha256
+from quant.files import file_sha256
 
 __all__ = ["Manifest", "check_fits", "read_manifest"]
 

@@ -1,6 +1,5 @@
 """Reading trained weights from a file and putting them into a model; nothing is ever unpickled."""
 
-import hashlib
 import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from torch import nn
 
 from quant.errors import BadInput
 
-__all__ = ["apply_weights", "file_sha256", "read_weights"]
+__all__ = ["apply_weights", "read_weights"]
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 _NESTS = ("state_dict", "model", "model_state_dict")
@@ -90,12 +89,6 @@ def apply_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], origin:
             f"{origin}: does not fit the model; {'; '.join(problems)}; check the model's name and kwargs"
         )
     model.load_state_dict(given, strict=False)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:

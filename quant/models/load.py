@@ -7,8 +7,9 @@ from torch import nn
 from quant.data.config import expand
 from quant.data.preprocessing import Preprocessing
 from quant.errors import BadInput
+from quant.files import file_sha256
 from quant.models.build import build_model
-from quant.models.checkpoint import apply_weights, file_sha256, read_weights
+from quant.models.checkpoint import apply_weights, read_weights
 from quant.models.config import ModelConfig
 
 __all__ = ["LoadedModel", "load_model"]

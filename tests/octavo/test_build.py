@@ -7,7 +7,7 @@ import pytest
 from typer.testing import Result
 
 from deploy.tensorrt.manifest import read_manifest
-from quant.models.checkpoint import file_sha256
+from quant.files import file_sha256
 from tests.octavo.project import Project, call, check_refused
 
 

@@ -17,7 +17,7 @@ from typer.testing import Result
 import octavo
 from deploy.tensorrt.matrix.cells import cells_of
 from deploy.tensorrt.matrix.config import load_matrix
-from quant.models.checkpoint import file_sha256
+from quant.files import file_sha256
 from tests.octavo.project import ROOT, Project, call, check_refused
 
 

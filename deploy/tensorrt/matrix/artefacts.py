@@ -11,8 +11,7 @@ from deploy.tensorrt.cache import MANIFEST, PLAN
 from deploy.tensorrt.library import Library
 from deploy.tensorrt.matrix.config import LISTS, is_folder_name
 from deploy.tensorrt.matrix.outcome import Build, junit_of, markdown
-from quant.files import replace_bytes
-from quant.models.checkpoint import file_sha256
+from quant.files import file_sha256, replace_bytes
 
 __all__ = ["begin", "finish"]
 

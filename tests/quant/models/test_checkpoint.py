@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from quant.errors import BadInput
-from quant.models.checkpoint import apply_weights, file_sha256, read_weights
+from quant.files import file_sha256
+from quant.models.checkpoint import apply_weights, read_weights
 
 WEIGHTS = {"weight": torch.tensor([[1.5, -2.0]]), "bias": torch.tensor([0.25])}
 

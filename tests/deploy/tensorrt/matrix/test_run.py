@@ -14,7 +14,7 @@ from deploy.tensorrt.library import Library
 from deploy.tensorrt.matrix.outcome import Build
 from deploy.tensorrt.matrix.run import build_matrix
 from quant.errors import BadInput
-from quant.models.checkpoint import file_sha256
+from quant.files import file_sha256
 from tests.deploy.tensorrt.conftest import save_linear
 
 pytestmark = pytest.mark.usefixtures("rtx")
