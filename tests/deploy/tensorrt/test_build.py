@@ -82,6 +82,14 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, linear: Path) -> N
         check_file(broken)
 
 
+def test_an_opset_of_the_future_is_refused_which_the_builder_would_guess_at(linear: Path) -> None:
+    model = onnx.load(linear)
+    model.opset_import[0].version = 1000
+    onnx.save(model, linear)
+    with pytest.raises(BadInput, match=r"has opset 1000; export with opset \d+ or earlier"):
+        check_file(linear)
+
+
 def test_a_process_of_its_own_leaves_the_same_plan_and_nothing_beside(
     linear: Path, rtx: Library, tmp_path: Path
 ) -> None:

@@ -1,0 +1,33 @@
+"""Spoiled models and engines are refused, and one that slips through is found."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.bars import fuzz as module
+from benchmarks.bars.corrupt_models import BYTES, STRUCTURE
+from benchmarks.bars.fuzz import KINDS, fuzz
+from deploy.tensorrt.library import Library
+
+
+def test_every_kind_of_damage_is_refused_or_leaves_a_valid_model(
+    small: Path, rtx: Library, tmp_path: Path
+) -> None:
+    assert rtx.key == module.LIBRARY
+    found = fuzz(small, len(KINDS), 0, tmp_path)
+    assert [v for v in found if v.outcome == "ESCAPED"] == []
+    assert [v.kind for v in found] == list(KINDS)
+    assert all(v.kind.startswith("bytes of a model") for v in found if v.outcome == "still valid")
+    assert all(v.said for v in found if v.outcome == "refused")
+
+
+def test_what_slips_through_is_found(
+    small: Path, rtx: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rtx.key == module.LIBRARY
+    monkeypatch.setattr(module, "KINDS", ("structure of a model: no_graph", "bytes of a model: truncate"))
+    monkeypatch.setitem(STRUCTURE, "no_graph", lambda content, _: content)  # an engine is built of it
+    monkeypatch.setitem(BYTES, "truncate", lambda *_: 1 / 0)  # type: ignore[arg-type, return-value]
+    built, raised = fuzz(small, 2, 0, tmp_path)
+    assert (built.outcome, built.said) == ("ESCAPED", "an engine was built")
+    assert (raised.outcome, raised.said) == ("ESCAPED", "ZeroDivisionError: division by zero")
