@@ -69,7 +69,12 @@ class Verdict:
 
 
 def fuzz(
-    model: Path, count: int, seed: int, folder: Path, say: Callable[[str], None] = lambda _: None
+    model: Path,
+    count: int,
+    seed: int,
+    folder: Path,
+    kinds: Sequence[str] = KINDS,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Verdict]:
     """Spoil a model and its engine in ``count`` ways.
 
@@ -78,6 +83,7 @@ def fuzz(
         count: how many; the kinds take turns.
         seed: of all choices.
         folder: for what is written on the way.
+        kinds: of :data:`KINDS`.
         say: told what is tried.
 
     Raises:
@@ -89,7 +95,7 @@ def fuzz(
     identity = Identity(**made_from, settings=_SETTINGS)
     found = []
     for case in range(count):
-        kind = KINDS[case % len(KINDS)]
+        kind = kinds[case % len(kinds)]
         say(f"{case + 1} of {count}: {kind}")
         place = folder / str(case)
         place.mkdir()
@@ -185,7 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory() as folder, console.status("fuzz") as status:
         model = small_model(Path(folder) / "run", console)
-        found = fuzz(model, given.count, given.seed, Path(folder), lambda text: status.update(f"fuzz {text}"))
+        found = fuzz(
+            model, given.count, given.seed, Path(folder), say=lambda text: status.update(f"fuzz {text}")
+        )
     if given.json:
         print(json.dumps([asdict(verdict) for verdict in found], indent=2))
     else:

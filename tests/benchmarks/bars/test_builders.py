@@ -1,7 +1,6 @@
 """Builders side by side leave one whole engine each, and where they do not, a round says so."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +26,7 @@ def test_the_builder_at_work_is_killed_and_all_is_well(small: Path, tmp_path: Pa
 def test_builders_that_do_not_wait_for_each_other_are_found(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @contextmanager
-    def open_door(self: EngineCache, key: str, wait: bool = True) -> Iterator[None]:
-        yield
-
-    monkeypatch.setattr(EngineCache, "_locked", open_door)
+    monkeypatch.setattr(EngineCache, "_locked", lambda *_, **__: nullcontext())
     one = one_round(small, tmp_path / "cache", 0, np.random.default_rng(0), usual_s=0.1)
     assert one.wrong
 
