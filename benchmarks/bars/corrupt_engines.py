@@ -1,4 +1,4 @@
-"""Ways to spoil an engine or its manifest; see :mod:`benchmarks.bars.corrupt_models`."""
+"""Ways to spoil an engine or its manifest; see :mod:`benchmarks.bars.corrupt_bytes`."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.random import Generator
 
-from benchmarks.bars.corrupt_models import BYTES
+from benchmarks.bars.corrupt_bytes import BYTES
 from deploy.tensorrt.cache import MANIFEST, PLAN
 
 __all__ = ["ENGINES", "EngineChange"]

@@ -1,7 +1,7 @@
-"""Ways to spoil an ONNX file; all of them draw from a generator, so that a seed names a file.
+"""Ways to spoil the structure of an ONNX file.
 
-Changes of bytes may hit weights or names and leave another valid model. Changes of the structure may not:
-each of them breaks a rule of ONNX's specification, or one of TensorRT's.
+Each of them breaks a rule of ONNX's specification, or one of TensorRT's, so that what it leaves must be
+refused. All draw from a generator, so that a seed names a file.
 """
 
 from collections.abc import Callable
@@ -10,23 +10,15 @@ import numpy as np
 from numpy.random import Generator
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-__all__ = ["BYTES", "STRUCTURE", "Change"]
+from benchmarks.bars.corrupt_bytes import Change
 
-Change = Callable[[bytes, Generator], bytes]
-
-BYTES: dict[str, Change] = {}
-"""Name to change; what it leaves may be a valid model."""
+__all__ = ["STRUCTURE"]
 
 STRUCTURE: dict[str, Change] = {}
-"""Name to change; what it leaves must be refused."""
+"""Name to change."""
 
 _HUGE = 2**40
 _DEPTH = 50  # times three: more than protobuf reads
-
-
-def _bytes(change: Change) -> Change:
-    BYTES[change.__name__.strip("_")] = change
-    return change
 
 
 def _structure(change: Callable[[ModelProto, Generator], None]) -> Callable[[ModelProto, Generator], None]:
@@ -52,46 +44,6 @@ def _constant(rng: Generator, model: ModelProto, ending: str) -> TensorProto:
 
 def _set(tensor: TensorProto, values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> None:
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-
-
-# --- bytes ---
-
-
-@_bytes
-def _truncate(content: bytes, rng: Generator) -> bytes:
-    return content[: int(rng.integers(len(content)))]
-
-
-@_bytes
-def _flip_bytes(content: bytes, rng: Generator) -> bytes:
-    changed = bytearray(content)
-    for place in rng.integers(len(content), size=int(rng.integers(1, 9))):
-        changed[place] ^= int(rng.integers(1, 256))
-    return bytes(changed)
-
-
-@_bytes
-def _overwrite_span(content: bytes, rng: Generator) -> bytes:
-    start, size = int(rng.integers(len(content))), int(rng.integers(1, 200))
-    return content[:start] + rng.bytes(size) + content[start + size :]
-
-
-@_bytes
-def _zero_span(content: bytes, rng: Generator) -> bytes:
-    start, size = int(rng.integers(len(content))), int(rng.integers(1, 200))
-    return content[:start] + bytes(size) + content[start + size :]
-
-
-@_bytes
-def _remove_span(content: bytes, rng: Generator) -> bytes:
-    start, size = int(rng.integers(len(content))), int(rng.integers(1, 200))
-    return content[:start] + content[start + size :]
-
-
-@_bytes
-def _insert_bytes(content: bytes, rng: Generator) -> bytes:
-    start = int(rng.integers(len(content)))
-    return content[:start] + rng.bytes(int(rng.integers(1, 200))) + content[start:]
 
 
 # --- structure: what a file must have ---

@@ -24,8 +24,9 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.bars.corrupt_bytes import BYTES
 from benchmarks.bars.corrupt_engines import ENGINES
-from benchmarks.bars.corrupt_models import BYTES, STRUCTURE
+from benchmarks.bars.corrupt_models import STRUCTURE
 from benchmarks.bars.small_model import small_model
 from deploy.onnxruntime.build import build_session
 from deploy.tensorrt.build import EngineSettings

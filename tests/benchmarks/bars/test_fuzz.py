@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bars import fuzz as module
-from benchmarks.bars.corrupt_models import BYTES, STRUCTURE
+from benchmarks.bars.corrupt_bytes import BYTES
+from benchmarks.bars.corrupt_models import STRUCTURE
 from benchmarks.bars.fuzz import KINDS, fuzz
 from deploy.tensorrt.library import Library
 
