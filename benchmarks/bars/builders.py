@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from benchmarks.bars.small_model import small_model
 from deploy.tensorrt.build import EngineSettings
 from deploy.tensorrt.cache import MANIFEST, PLAN, Engine, EngineCache
 from deploy.tensorrt.engines import build_engine
+from quant.errors import BadInput, Unsupported
 from quant.models.checkpoint import file_sha256
 
 __all__ = ["BUILDERS", "Round", "cached_bar", "main", "one_round"]
@@ -94,6 +96,8 @@ def one_round(model: Path, root: Path, number: int, rng: Generator, usual_s: flo
     killed_after_s = time.monotonic() - begin
     for builder in builders:
         builder.join(_PATIENCE_S)
+        builder.kill()  # where it still runs, it has no answer, which is told below
+        builder.join()
     told = {i: json.loads(answers[i].read_bytes()) for i in range(BUILDERS + 1) if answers[i].is_file()}
     killed = builders[victim].exitcode == -signal.SIGKILL and victim not in told
     wrong = [
@@ -213,17 +217,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, metavar="FILE", help="an ONNX file whose cached build is timed")
     parser.add_argument("--json", action="store_true", help="print JSON with every round and nothing else")
     given = parser.parse_args(arguments)
-    console = Console(stderr=True)
-    rounds = []
-    with tempfile.TemporaryDirectory() as name, console.status("builders") as status:
-        folder = Path(name)
-        model = small_model(folder / "run", console)
-        usual_s = _seconds(lambda: build_engine(model, _SAME, EngineCache(folder / "first"), LIBRARY))
-        rng = np.random.default_rng(given.seed)
-        for number in range(given.rounds):
-            status.update(f"builders: round {number + 1} of {given.rounds}")
-            rounds.append(one_round(model, folder / f"round-{number}", number, rng, usual_s))
-        bars = [_rounds_bar(rounds), cached_bar(given.model or model, folder)]
+    try:
+        rounds, cached = _measure(given.rounds, given.seed, given.model, Console(stderr=True))
+    except (BadInput, Unsupported) as error:
+        print(f"builders: {error}", file=sys.stderr)
+        return 2
+    bars = [_rounds_bar(rounds), cached]
     if given.json:
         print(json.dumps({"rounds": [asdict(r) for r in rounds], "bars": to_dicts(bars)}, indent=2))
     else:
@@ -232,6 +231,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for words in one.wrong:
                 print(f"round {one.number}, killed after {one.killed_after_s:.2f} s: {words}")
     return 0 if all(bar.reached for bar in bars) else 1
+
+
+def _measure(count: int, seed: int, timed: Path | None, console: Console) -> tuple[list[Round], Bar]:
+    rounds = []
+    with tempfile.TemporaryDirectory() as name, console.status("builders") as status:
+        folder = Path(name)
+        model = small_model(folder / "run", console)
+        usual_s = _seconds(partial(build_engine, model, _SAME, EngineCache(folder / "first"), LIBRARY))
+        cached = cached_bar(timed or model, folder)
+        rng = np.random.default_rng(seed)
+        for number in range(count):
+            status.update(f"builders: round {number + 1} of {count}")
+            rounds.append(one_round(model, folder / f"round-{number}", number, rng, usual_s))
+    return rounds, cached
 
 
 def _rounds_bar(rounds: Sequence[Round]) -> Bar:

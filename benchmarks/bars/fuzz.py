@@ -11,6 +11,7 @@ import argparse
 import json
 import multiprocessing
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -190,11 +191,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON with every file and nothing else")
     given = parser.parse_args(arguments)
     console = Console(stderr=True)
-    with tempfile.TemporaryDirectory() as folder, console.status("fuzz") as status:
-        model = small_model(Path(folder) / "run", console)
-        found = fuzz(
-            model, given.count, given.seed, Path(folder), say=lambda text: status.update(f"fuzz {text}")
-        )
+    try:
+        with tempfile.TemporaryDirectory() as folder, console.status("fuzz") as status:
+            model = small_model(Path(folder) / "run", console)
+            found = fuzz(
+                model, given.count, given.seed, Path(folder), say=lambda text: status.update(f"fuzz {text}")
+            )
+    except Unsupported as error:  # the library is not installed
+        print(f"fuzz: {error}", file=sys.stderr)
+        return 2
     if given.json:
         print(json.dumps([asdict(verdict) for verdict in found], indent=2))
     else:
