@@ -291,7 +291,7 @@ def build(
     from deploy.pipeline.progress_bar import progress_bar
     from deploy.tensorrt.build import EngineSettings
     from deploy.tensorrt.cache import default_cache
-    from deploy.tensorrt.engines import build_run
+    from deploy.tensorrt.runs import build_run
     from quant.errors import BadInput
 
     if run is None and matrix is not None:

@@ -1,1 +1,1 @@
-"""One unattended measurement on a GPU: ``prepare`` packs a run, ``measure`` needs little more than NumPy there."""
+"""One unattended measurement on a GPU: a kit is packed where the run is, and measured where the GPU is."""

@@ -1,26 +1,27 @@
 """The kit that travels to a machine with a GPU: models, a few samples, and what is to be timed.
 
-kit.json            the model's name and the shapes of its linear layers
-models/<name>.onnx  what engines are built of
-samples.npz         images float16 [N, C, H, W], and the logits of the float model by ONNX Runtime
+- ``kit.json``: the model's name and the shapes of its linear layers
+- ``models/<name>.onnx``: what engines are built of
+- ``samples.npz``: images float16 [N, C, H, W], and the logits of each model by ONNX Runtime
 """
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.metrics import Floats
 from deploy.onnxruntime.build import Optimization, SessionSettings
 from deploy.onnxruntime.run import OrtRunner
-from deploy.runner import Array
 from quant.errors import BadInput
 
 __all__ = ["Kit", "Product", "open_kit", "prepare"]
 
-_ABOUT, _SAMPLES, _MODELS = "kit.json", "samples.npz", "models"
+_ABOUT, _SAMPLES, _MODELS, _LOGITS = "kit.json", "samples.npz", "models", "logits."
 
 
 @dataclass(frozen=True)
@@ -62,30 +63,40 @@ class Kit:
         files = sorted((self.folder / _MODELS).glob("*.onnx"), key=lambda f: (f.stem != "fp32", f.stem))
         return {file.stem: file for file in files}
 
-    def samples(self) -> tuple[Array, Array]:
-        """Images float32 [N, C, H, W], and the float model's logits [N, K] for them."""
+    def images(self) -> Floats:
+        """The samples, float32 [N, C, H, W]."""
         with np.load(self.folder / _SAMPLES) as stored:
-            return stored["images"].astype(np.float32), stored["logits"]
+            return np.asarray(stored["images"], dtype=np.float32)
+
+    def logits(self, name: str) -> Floats:
+        """What a model answers to them [N, K], by ONNX Runtime on a CPU as ONNX defines its operators."""
+        with np.load(self.folder / _SAMPLES) as stored:
+            return np.asarray(stored[f"{_LOGITS}{name}"], dtype=np.float32)
 
 
-def prepare(run: Path, folder: Path, images: int = 32) -> Kit:
+def prepare(run: Path, folder: Path, images: int = 32, chosen: Sequence[str] = ()) -> Kit:
     """Pack a run that is lowered for target tensorrt.
 
     Args:
         run: its folder.
         folder: where to; it must not exist.
         images: how many samples.
+        chosen: the variants to take beside ``fp32``; all where empty.
 
     Raises:
-        BadInput: the run is not lowered for TensorRT, or the folder exists.
+        BadInput: the run is not lowered for TensorRT, has no such variant, or the folder exists.
     """
     from deploy.pipeline.images import Spread
     from deploy.pipeline.line import open_run
-    from deploy.tensorrt.engines import variants
+    from deploy.tensorrt.runs import variants
     from quant.data.batches import batches
 
     line = open_run(run)
     files = {name: line.workspace.path(file) for name, file in variants(line).items()}
+    for name in chosen:
+        if name not in files:
+            raise BadInput(f"{run}: has no variant '{name}'; it has {', '.join(files)}")
+    files = {name: file for name, file in files.items() if not chosen or name in ("fp32", *chosen)}
     missing = [str(file) for file in files.values() if not file.is_file()]
     if missing:
         raise BadInput(f"{missing[0]}: does not exist; `octavo lower {run}` writes it")
@@ -99,8 +110,9 @@ def prepare(run: Path, folder: Path, images: int = 32) -> Kit:
     (partial / _MODELS).mkdir(parents=True)
     for name, file in files.items():
         shutil.copyfile(file, partial / _MODELS / f"{name}.onnx")
-    logits = run_onnx(files["fp32"], samples.astype(np.float32))
-    np.savez_compressed(partial / _SAMPLES, images=samples, logits=logits)
+    rounded = samples.astype(np.float32)
+    logits: dict[str, Any] = {f"{_LOGITS}{n}": _run_onnx(file, rounded) for n, file in files.items()}
+    np.savez_compressed(partial / _SAMPLES, images=samples, **logits)
     config = line.config.model
     timm = None if ":" in config.name else {"name": config.name, "kwargs": config.kwargs}
     about = {"model": timm, "products": [asdict(product) for product in _products(line.graph)]}
@@ -123,8 +135,7 @@ def open_kit(folder: Path) -> Kit:
         raise BadInput(f"{folder}: is not a kit; `python -m benchmarks.gpu prepare RUN` makes one") from error
 
 
-def run_onnx(model: Path, images: Array) -> Array:
-    """Logits by ONNX Runtime's CPU provider, operator by operator as ONNX defines them."""
+def _run_onnx(model: Path, images: Floats) -> Floats:
     with OrtRunner(model, SessionSettings(optimization=Optimization.OFF)) as runner:
         (name,), (output,) = runner.input_names, runner.output_names
         return np.concatenate([runner.infer({name: part})[output] for part in np.array_split(images, 4)])

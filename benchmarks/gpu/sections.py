@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu.clock import Meter, Timed, time_calls
-from benchmarks.gpu.kit import Kit, run_onnx
-from benchmarks.metrics import sqnr_db
+from benchmarks.gpu.kit import Kit
+from benchmarks.metrics import Floats, sqnr_db
 from deploy.runner import Array
 from quant.errors import OctavoError, Unsupported
 
-__all__ = ["SECTIONS", "Budget", "Row", "section"]
+__all__ = ["SECTIONS", "Budget", "Row", "rows_of", "section"]
 
 BATCHES = (1, 8)
 
@@ -75,6 +75,18 @@ def section(name: str) -> Callable[[Section], Section]:
     return register
 
 
+@section("tensorrt")
+def _tensorrt(kit: Kit, budget: Budget) -> Iterator[Row]:
+    """Engines of the kit's files by TensorRT."""
+    yield from _engines("tensorrt", kit, budget)
+
+
+@section("tensorrt_rtx")
+def _tensorrt_rtx(kit: Kit, budget: Budget) -> Iterator[Row]:
+    """Engines of the kit's files by TensorRT-RTX."""
+    yield from _engines("tensorrt_rtx", kit, budget)
+
+
 @section("torch")
 def _torch(kit: Kit, budget: Budget) -> Iterator[Row]:
     """The float model in PyTorch: float32, float16, compiled. Random weights: it is timed alone."""
@@ -84,7 +96,7 @@ def _torch(kit: Kit, budget: Budget) -> Iterator[Row]:
     if kit.model is None:
         raise Unsupported("the kit's model is not timm's, so PyTorch cannot build it here")
     model = timm.create_model(kit.model["name"], **kit.model["kwargs"]).eval().to(budget.device)
-    images, _ = kit.samples()
+    images = kit.images()
     cuda = budget.device == "cuda"
     for compiled, dtype in ((False, torch.float32), (False, torch.float16), (True, torch.float16)):
         kind = str(dtype).removeprefix("torch.")
@@ -129,26 +141,13 @@ def _onnxruntime(kit: Kit, budget: Budget) -> Iterator[Row]:
     provider = "CUDAExecutionProvider"
     if provider not in ort.get_available_providers():
         raise Unsupported(f"the installed ONNX Runtime {ort.__version__} has no {provider}")
-    images, logits = kit.samples()
     for name, file in kit.models.items():
         by = f"ONNX Runtime {ort.__version__}, {provider}"
         try:
             with OrtRunner(file, SessionSettings(providers=(provider, "CPUExecutionProvider"))) as runner:
-                yield from _rows(by, name, runner, images, logits, None, budget)
+                yield from rows_of(by, name, runner, kit, budget)
         except OctavoError as error:
             yield Row(by, name, 0, None, {}, str(error))
-
-
-@section("tensorrt")
-def _tensorrt(kit: Kit, budget: Budget) -> Iterator[Row]:
-    """Engines of the kit's files by TensorRT."""
-    yield from _engines("tensorrt", kit, budget)
-
-
-@section("tensorrt_rtx")
-def _tensorrt_rtx(kit: Kit, budget: Budget) -> Iterator[Row]:
-    """Engines of the kit's files by TensorRT-RTX."""
-    yield from _engines("tensorrt_rtx", kit, budget)
 
 
 def _engines(key: str, kit: Kit, budget: Budget) -> Iterator[Row]:
@@ -158,45 +157,47 @@ def _engines(key: str, kit: Kit, budget: Budget) -> Iterator[Row]:
 
     library = find_library(key)
     by = f"{library.name} {library.version}"
-    images, logits = kit.samples()
     for name, file in kit.models.items():
         try:
             engine = built(file, key, BATCHES)
-            own = run_onnx(file, images)
             with TensorRtRunner(engine.plan, machine=engine.machine) as runner:
                 more = {
                     "engine_mib": engine.plan.stat().st_size / 2**20,
                     "build_s": engine.seconds,
                     **engine.coverage(runner, file),
                 }
-                for row in _rows(by, name, runner, images, logits, own, budget):
+                for row in rows_of(by, name, runner, kit, budget):
                     yield Row(row.by, row.what, row.batch, row.timed, {**row.more, **more}, runner.graph_note)
         except OctavoError as error:
             yield Row(by, name, 0, None, {}, " ".join(str(error).split()))
 
 
-def _rows(
-    by: str, name: str, runner: Any, images: Array, logits: Array, own: Array | None, budget: Budget
-) -> Iterator[Row]:
+def rows_of(by: str, name: str, runner: Any, kit: Kit, budget: Budget) -> Iterator[Row]:
     """Accuracy on all samples, then the time of each batch size.
 
-    ``logits`` are the float model's, ``own`` those of the same file, both by ONNX Runtime on the CPU.
+    Args:
+        by: what computes.
+        name: of the kit's model.
+        runner: that model, open.
+        kit: it is from.
+        budget: of the timings.
     """
+    images, step = kit.images(), max(BATCHES)
     (feed,), (output,) = runner.input_names, runner.output_names
 
-    def answer(some: Array) -> Array:
-        found: Array = runner.infer({feed: some})[output]
+    def answer(some: Array) -> Floats:
+        found: Floats = runner.infer({feed: some})[output]
         return found
 
-    step = max(BATCHES)
     answers = np.concatenate([answer(images[i : i + step]) for i in range(0, len(images), step)])
     accuracy = {
-        "sqnr_to_float_db": sqnr_db(logits, answers),
-        "agreement_with_float": float((answers.argmax(1) == logits.argmax(1)).mean()),
+        f"{figure}_{whom}": value
+        for whom, logits in (("float", kit.logits("fp32")), ("onnxruntime", kit.logits(name)))
+        for figure, value in (
+            ("sqnr_db", sqnr_db(logits, answers)),
+            ("agreement", float((answers.argmax(1) == logits.argmax(1)).mean())),
+        )
     }
-    if own is not None:
-        accuracy["sqnr_to_onnxruntime_db"] = sqnr_db(own, answers)
-        accuracy["agreement_with_onnxruntime"] = float((answers.argmax(1) == own.argmax(1)).mean())
     meter = Meter()
     for batch in BATCHES:
         some = _repeat(images, batch)

@@ -2,17 +2,20 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
+from deploy.onnxruntime.providers import CPU, check_available, full_names
 from quant.errors import BadInput, Unsupported
 
 __all__ = ["Optimization", "SessionSettings", "build_session", "settings_from", "settings_to"]
 
 _FATAL_ONLY = 4  # ORT log severity; every error also arrives as an exception
+_NO_FALLBACK = "session.disable_cpu_ep_fallback"  # these two: onnxruntime_session_options_config_keys.h
+_RECORD_NODES = "session.record_ep_graph_assignment_info"
 
 
 class Optimization(enum.Enum):
@@ -39,7 +42,9 @@ class SessionSettings:
     """What an ONNX Runtime session is built with.
 
     Attributes:
-        providers: execution providers, in order of preference; all of them must really be used.
+        providers: execution providers, in order of preference, by the names of
+            :data:`deploy.onnxruntime.providers.PROVIDERS` or ONNX Runtime's own; kept as the latter. Nodes
+            that none of them takes run on the CPU only where ``cpu`` is among them.
         intra_op_threads: threads inside one operator.
         inter_op_threads: operators run side by side.
         optimization: how far the graph may be rewritten.
@@ -49,7 +54,7 @@ class SessionSettings:
         profile_prefix: path prefix of ORT's profile (JSON), if one is wanted.
     """
 
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    providers: tuple[str, ...] = (CPU,)
     intra_op_threads: int = 1
     inter_op_threads: int = 1
     optimization: Optimization = Optimization.ALL
@@ -57,6 +62,9 @@ class SessionSettings:
     config: Mapping[str, str] = field(default_factory=dict)
     optimized_model_path: Path | None = None
     profile_prefix: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "providers", full_names(self.providers))
 
 
 def settings_to(settings: SessionSettings) -> dict[str, Any]:
@@ -75,7 +83,7 @@ def settings_from(values: Mapping[str, Any]) -> SessionSettings:
     """The inverse of `settings_to`; what is not named keeps its default.
 
     Raises:
-        BadInput: a key or the optimization is unknown.
+        BadInput: a key, a provider or the optimization is unknown.
     """
     known = settings_to(SessionSettings())
     unknown = [key for key in values if key not in known]
@@ -103,24 +111,19 @@ def build_session(
 
     Raises:
         BadInput: the model cannot be read, or a setting is refused by ONNX Runtime.
-        Unsupported: a provider is not in this ONNX Runtime, or was dropped without a word, or an operator has
-            no kernel.
+        Unsupported: a provider is not in this ONNX Runtime, or was dropped without a word, or leaves nodes to
+            the CPU that was not asked for, or an operator has no kernel.
     """
     settings = settings or SessionSettings()
     _check(settings)
     where = name if isinstance(model, bytes) else str(model)
     content: bytes | str = model if isinstance(model, bytes) else str(_readable(model))
     try:
-        session = ort.InferenceSession(
-            content,
-            sess_options=_options(settings),
-            providers=list(settings.providers),
-            disabled_optimizers=list(settings.disabled_optimizers),
-            enable_fallback=0,
-        )
+        session = _session(content, settings)
     except ort.capi.onnxruntime_pybind11_state.NotImplemented as error:
         raise Unsupported(f"{where}: ONNX Runtime has no kernel for this model: {error}") from error
     except Exception as error:  # ORT's exceptions share no base class of their own
+        _explain_fallback(content, settings, where)
         raise BadInput(
             f"{where}: ONNX Runtime {ort.__version__} cannot load it; the file may be truncated or "
             f"not an ONNX model: {error}"
@@ -129,24 +132,49 @@ def build_session(
     return session
 
 
+def _session(content: bytes | str, settings: SessionSettings) -> ort.InferenceSession:
+    return ort.InferenceSession(
+        content,
+        sess_options=_options(settings),
+        providers=list(settings.providers),
+        disabled_optimizers=list(settings.disabled_optimizers),
+        enable_fallback=0,
+    )
+
+
+def _explain_fallback(content: bytes | str, settings: SessionSettings, where: str) -> None:
+    """Tell the nodes that nobody but the CPU takes, where the model loads as soon as they may run there."""
+    if CPU in settings.providers:
+        return
+    allowed = {**settings.config, _NO_FALLBACK: "0", _RECORD_NODES: "1"}
+    try:
+        session = _session(
+            content, replace(settings, config=allowed, optimized_model_path=None, profile_prefix=None)
+        )
+    except Exception:  # something else is wrong with it; the caller has the first error
+        return
+    _check_used(session, settings)  # one that could not start leaves every node, and that is the reason
+    groups = session.get_provider_graph_assignment_info()
+    total = sum(len(group.get_nodes()) for group in groups)
+    nodes = [node for group in groups if group.ep_name == CPU for node in group.get_nodes()]
+    named = ", ".join(f"{node.op_type} '{node.name}'" if node.name else node.op_type for node in nodes[:3])
+    more = f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
+    raise Unsupported(
+        f"{where}: {len(nodes)} of {total} nodes would run on the CPU: {named}{more}; "
+        f"{' and '.join(settings.providers)} cannot run them; add `cpu` to `providers` to allow that"
+    )
+
+
 def _check(settings: SessionSettings) -> None:
     if settings.intra_op_threads < 1 or settings.inter_op_threads < 1:
         raise BadInput(
             f"threads must be at least 1, got intra-op {settings.intra_op_threads}, "
             f"inter-op {settings.inter_op_threads}"
         )
-    if not settings.providers:
-        raise BadInput("no execution provider given; name at least one, e.g. CPUExecutionProvider")
     for path in (settings.optimized_model_path, settings.profile_prefix):
         if path is not None and not path.parent.is_dir():
             raise BadInput(f"{path}: the folder {path.parent} does not exist")
-    available = ort.get_available_providers()
-    missing = [p for p in settings.providers if p not in available]
-    if missing:
-        raise Unsupported(
-            f"{', '.join(missing)} is not in the installed ONNX Runtime {ort.__version__}; "
-            f"available: {', '.join(available)}"
-        )
+    check_available(settings.providers)
 
 
 def _check_used(session: ort.InferenceSession, settings: SessionSettings) -> None:
@@ -176,7 +204,8 @@ def _options(settings: SessionSettings) -> ort.SessionOptions:
     options.intra_op_num_threads = settings.intra_op_threads
     options.inter_op_num_threads = settings.inter_op_threads
     options.graph_optimization_level = _LEVELS[settings.optimization]
-    for key, value in settings.config.items():
+    fallback = {} if CPU in settings.providers else {_NO_FALLBACK: "1"}
+    for key, value in (fallback | dict(settings.config)).items():
         options.add_session_config_entry(key, value)
     if settings.optimized_model_path is not None:
         options.optimized_model_filepath = str(settings.optimized_model_path)

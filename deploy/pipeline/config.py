@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
+from deploy.onnxruntime.providers import CPU, full_names
 from export.settings import ExportSettings
 from export.targets import get_target
 from quant.data.config import SourceConfig
@@ -56,7 +57,8 @@ class BenchConfig(BaseModel):
         batch_sizes: images per call, each timed on its own.
         threads: threads inside one operator, each timed on its own.
         cpus: the processors that measuring processes may use, one per thread from the end of the list.
-        providers: ONNX Runtime's execution providers, in order of preference.
+        providers: ONNX Runtime's execution providers, in order of preference; see
+            :data:`deploy.onnxruntime.providers.PROVIDERS`.
         other_targets: also judge the accuracy of variants for targets that are not this machine.
         pytorch: also measure the model in PyTorch, in float and with each recipe's fake-quant layers.
         load: put load on the variants, too; needs the extra ``loadgen``.
@@ -74,12 +76,17 @@ class BenchConfig(BaseModel):
     batch_sizes: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)
     threads: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)
     cpus: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
-    providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
+    providers: tuple[str, ...] = Field(default=(CPU,), min_length=1)
     other_targets: bool = True
     pytorch: bool = False
     load: LoadConfig | None = None
     accuracy_batch: PositiveInt = 16
     recorded_top1: float | None = Field(default=None, gt=0, le=100)
+
+    @field_validator("providers")
+    @classmethod
+    def _full_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return full_names(value)
 
 
 class RunConfig(BaseModel):

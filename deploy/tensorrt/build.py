@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from deploy.tensorrt.library import Library
 from deploy.tensorrt.rules import check_model
-from deploy.tensorrt.rules.graph import layer_of
+from deploy.tensorrt.rules.graph import Graph, layer_of
 from quant.errors import BadInput, Unsupported
 from quant.progress import Progress, silent
 
@@ -91,6 +91,14 @@ def check_file(path: Path) -> onnx.ModelProto:
     except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BadInput(f"{path}: is not a valid ONNX model; it may be truncated: {reason}") from error
+    graph, newest = Graph(model), onnx.defs.onnx_opset_version()
+    if graph.opset > newest:  # checker and builder would read it by the rules of the newest that they know
+        raise BadInput(f"{path}: has opset {graph.opset}; export with opset {newest} or earlier")
+    for name, tensor in graph.tensors.items():
+        if tensor.data_type not in onnx.TensorProto.DataType.values():
+            raise BadInput(
+                f"{path}: is not a valid ONNX model: '{name}' has the unknown type {tensor.data_type}"
+            )
     check_model(model, str(path))
     return model
 

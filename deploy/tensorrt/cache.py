@@ -196,7 +196,7 @@ def _read(folder: Path, identity: Identity) -> dict[str, Any] | None:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         whole = file_sha256(folder / PLAN) == manifest["plan"]["sha256"]
         same = {key: manifest[key] for key in identity.to_dict()} == identity.to_dict()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # the last: brackets without end
         return None
     return manifest if whole and same and manifest.get("layout") == LAYOUT else None
 

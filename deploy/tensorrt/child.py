@@ -4,6 +4,7 @@
 progress, and at last ``done`` or ``error``. Files are written beside their place and renamed.
 """
 
+import ctypes
 import json
 import os
 import selectors
@@ -27,6 +28,7 @@ from quant.progress import Progress, silent
 __all__ = ["build_apart", "main"]
 
 _ROOT = Path(__file__).resolve().parents[2]
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _KINDS = {"BadInput": BadInput, "Unsupported": Unsupported}
 
 
@@ -60,6 +62,7 @@ def build_apart(
         "settings": asdict(settings),
         "library": library,
         "timing_cache": None if timing_cache is None else str(timing_cache.resolve()),
+        "parent": os.getpid(),
     }
     path = os.pathsep.join([str(_ROOT), *(entry or os.getcwd() for entry in sys.path)])
     with tempfile.TemporaryFile() as errors:
@@ -133,6 +136,7 @@ def main() -> int:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         order = json.loads(sys.stdin.readline())
+        _end_with(order["parent"])
         try:
             _build(order, answers)
             _answer(answers, {"done": True})
@@ -141,6 +145,13 @@ def main() -> int:
         except Exception:
             _answer(answers, {"error": traceback.format_exc(), "kind": "InternalError"})
     return 0
+
+
+def _end_with(parent: int) -> None:
+    """Do not go on building for a parent that was killed: nobody would take the engine."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:  # it was killed before
+        sys.exit(1)
 
 
 def _build(order: dict[str, Any], answers: TextIO) -> None:

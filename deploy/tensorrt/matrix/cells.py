@@ -6,8 +6,8 @@ from pathlib import Path
 
 from deploy.pipeline.line import open_run
 from deploy.tensorrt.build import EngineSettings
-from deploy.tensorrt.engines import variants
 from deploy.tensorrt.matrix.config import Exclude, MatrixConfig
+from deploy.tensorrt.runs import variants
 from quant.errors import BadInput
 from quant.recipe import near
 

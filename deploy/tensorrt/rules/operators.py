@@ -39,6 +39,19 @@ def _oldest(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
     return f"the file has opset {graph.opset}", f"export with opset {_OLDEST} or later"
 
 
+@rule("attribute-range")
+def _attribute_range(_: Graph, node: NodeProto) -> tuple[str, str] | None:
+    """Integers of attributes fit 32 bits; the parser cuts the rest off, and an axis of 2⁴⁰ becomes 0."""
+    for attribute in node.attribute:
+        for value in (attribute.i, *attribute.ints):
+            if not -(2**31) <= value < 2**31:
+                return (
+                    f"the attribute '{attribute.name}' is {value}, which would be read as another number",
+                    "integers of attributes fit 32 bits",
+                )
+    return None
+
+
 @rule("factor-types")
 def _factor_types(graph: Graph, node: NodeProto) -> tuple[str, str] | None:
     """Quantized factors of a product have one type; int4 weights may meet int8 in a matrix product."""

@@ -134,8 +134,11 @@ def test_images_that_do_not_fit_are_the_users_error(tmp_path: Path, images: Call
 
 
 def test_a_missing_provider_is_unsupported(tmp_path: Path) -> None:
-    subject = Subject(**vars(linear(tmp_path / "m.onnx", 8)) | {"options": {"providers": ["NoSuchProvider"]}})
-    with pytest.raises(Unsupported, match="NoSuchProvider"), Process(subject, threads=1):
+    subject = Subject(**vars(linear(tmp_path / "m.onnx", 8)) | {"options": {"providers": ["migraphx"]}})
+    with pytest.raises(BadInput, match="unknown execution provider 'migraphx'"), Process(subject, threads=1):
+        pass
+    subject = Subject(**vars(linear(tmp_path / "m.onnx", 8)) | {"options": {"providers": ["cuda"]}})
+    with pytest.raises(Unsupported, match="pip install onnxruntime-gpu"), Process(subject, threads=1):
         pass
 
 

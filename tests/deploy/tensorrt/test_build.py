@@ -1,6 +1,12 @@
 """Engines from a real builder, without a GPU."""
 
+import os
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import onnx
@@ -82,6 +88,22 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, linear: Path) -> N
         check_file(broken)
 
 
+def test_an_opset_of_the_future_is_refused_which_the_builder_would_guess_at(linear: Path) -> None:
+    model = onnx.load(linear)
+    model.opset_import[0].version = 1000
+    onnx.save(model, linear)
+    with pytest.raises(BadInput, match=r"has opset 1000; export with opset \d+ or earlier"):
+        check_file(linear)
+
+
+def test_a_number_format_that_onnx_does_not_know_is_refused(linear: Path) -> None:
+    model = onnx.load(linear)
+    model.graph.initializer[0].data_type = 99
+    onnx.save(model, linear)
+    with pytest.raises(BadInput, match="'w' has the unknown type 99"):
+        check_file(linear)
+
+
 def test_a_process_of_its_own_leaves_the_same_plan_and_nothing_beside(
     linear: Path, rtx: Library, tmp_path: Path
 ) -> None:
@@ -115,6 +137,31 @@ def test_a_crash_ends_the_child_alone(linear: Path, tmp_path: Path, monkeypatch:
     assert not (tmp_path / "p").exists()
 
 
+def test_a_builder_ends_with_the_process_that_wanted_its_engine(linear: Path, tmp_path: Path) -> None:
+    (tmp_path / "tensorrt_rtx.py").write_text(
+        "import os, pathlib, time\n__version__ = '0'\nOnnxParser = object\nclass ILogger:\n    pass\n"
+        "class Builder:\n    def __init__(self, *_):\n"
+        f"        pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()) + '.')\n"
+        "        time.sleep(60)\n"
+    )
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom deploy.tensorrt.build import EngineSettings\n"
+        "from deploy.tensorrt.child import build_apart\n"
+        "build_apart(Path(sys.argv[1]), Path(sys.argv[2]), EngineSettings(), 'tensorrt_rtx')\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(linear), str(tmp_path / "p")], env=os.environ | {"PYTHONPATH": path}
+    )
+    try:
+        pid = _until(lambda: (tmp_path / "pid").read_text(), lambda text: text.endswith("."))
+    finally:
+        parent.kill()
+        parent.wait()
+    status = Path(f"/proc/{pid[:-1]}/status")
+    _until(lambda: status.read_text() if status.exists() else "", lambda said: not said or "(zombie)" in said)
+
+
 def test_a_child_that_never_reads_its_order_is_told_in_one_line(
     linear: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +178,18 @@ def test_a_library_that_is_not_there_says_how_to_install_it(monkeypatch: pytest.
         find_library("tensorrt_rtx")
     with pytest.raises(Unsupported, match="TensorRT and TensorRT-RTX are not installed"):
         find_library()
+
+
+def _until(ask: Callable[[], str], good: Callable[[str], bool]) -> str:
+    """What ``ask`` says as soon as it is good."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        with suppress(OSError):
+            said = ask()
+            if good(said):
+                return said
+        time.sleep(0.02)
+    raise AssertionError("it did not come true")
 
 
 def _missing(name: str) -> None:

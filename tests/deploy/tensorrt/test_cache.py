@@ -80,6 +80,11 @@ def test_a_damaged_entry_is_no_hit_and_is_built_again(file: str, damage: str, tm
     assert left(tmp_path) == [IDENTITY.key]
 
 
+def test_a_manifest_of_brackets_without_end_is_no_hit(tmp_path: Path) -> None:
+    (get(tmp_path, IDENTITY).folder / MANIFEST).write_bytes(b'{"plan":' + b"[" * 100_000)
+    assert EngineCache(tmp_path).find(IDENTITY) is None
+
+
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     def fails(plan: Path) -> None:
         plan.write_bytes(b"half")

@@ -162,6 +162,15 @@ def test_unsigned_activations_are_refused_though_the_builder_takes_them_for_sign
         check_model(product.model(), "m.onnx")
 
 
+def test_an_axis_that_the_builder_would_cut_to_32_bits_is_refused(rtx: Library, tmp_path: Path) -> None:
+    product = Product()
+    product.axis = 2**32 + 1
+    model = product.model()
+    with pytest.raises(Unsupported, match="'fc': the attribute 'axis' is 4294967297, which would be read as"):
+        check_model(model, "m.onnx")
+    assert not refused(rtx, model, tmp_path), "it is refused by the builder now: the rule is not needed"
+
+
 def test_a_file_too_old_is_told_once() -> None:
     product = Product()
     product.opset = 8

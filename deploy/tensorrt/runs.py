@@ -1,0 +1,109 @@
+"""The engines of a run: which of its models become engines, and where they are laid."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.pipeline.export import FLOAT_FILE
+from deploy.pipeline.line import FLOAT, HALF, Line, float_variant, variant_name
+from deploy.tensorrt.build import EngineSettings
+from deploy.tensorrt.cache import EngineCache
+from deploy.tensorrt.engines import build_engine, lay
+from quant.errors import BadInput
+from quant.progress import Progress, silent
+from quant.recipe import near
+
+__all__ = ["TARGET", "Built", "build_run", "variants"]
+
+TARGET = "tensorrt"
+_SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Built:
+    """The engine of a variant.
+
+    Attributes:
+        variant: its name.
+        plan: its file beside the variant's model.
+        manifest: beside it.
+        fresh: whether it was built now, not found in the cache.
+        size_bytes: of the plan.
+    """
+
+    variant: str
+    plan: Path
+    manifest: Path
+    fresh: bool
+    size_bytes: int
+
+
+def variants(line: Line) -> dict[str, str]:
+    """What engines of a run can be built of: variant to its model, relative to the run's folder.
+
+    ``fp32`` is the plain float model, ``fp16`` the same in float16; the others are named as their recipes.
+
+    Raises:
+        BadInput: the run is not lowered for TensorRT.
+    """
+    if TARGET not in [target.name for target in line.targets]:
+        raise BadInput(
+            f"{line.workspace.root}: the run has no target {TARGET}; add it to `targets` and run it again"
+        )
+    target = line.target_named(TARGET)
+    found = {FLOAT: FLOAT_FILE, HALF: f"{float_variant(target)}/model.onnx"}
+    return found | {recipe.name: f"{variant_name(recipe, target)}/model.onnx" for recipe in line.recipes}
+
+
+def build_run(
+    line: Line,
+    chosen: Sequence[str],
+    settings: EngineSettings,
+    cache: EngineCache,
+    library: str | None,
+    say: Callable[[str], None],
+    progress: Progress = silent,
+) -> list[Built]:
+    """Build the engines of a run's variants for TensorRT.
+
+    Args:
+        line: a run that is lowered for target tensorrt.
+        chosen: names of :func:`variants`; all of them where empty.
+        settings: of the engines.
+        cache: where engines are kept.
+        library: see :func:`build_engine`.
+        say: told what happens.
+        progress: told the builder's phases.
+
+    Raises:
+        BadInput: the run has no such variant or is not lowered for TensorRT; else as :func:`build_engine`.
+        Unsupported: as :func:`build_engine`.
+    """
+    known = variants(line)
+    for name in chosen:
+        if name not in known:
+            raise BadInput(f"the run has no variant '{name}'{near(name, known)}; it has {', '.join(known)}")
+    built = []
+    for name in chosen or known:
+        line.workspace.sha256(known[name])  # says which stage to run where it is missing
+        say(f"build {name}")
+        model = line.workspace.path(known[name])
+        engine = build_engine(model, settings, cache, library, progress=progress)
+        plan, manifest = lay(engine, model.parent, _measured(line, known[name]))
+        built.append(Built(name, plan, manifest, engine.fresh, plan.stat().st_size))
+        if not engine.fresh:
+            say(f"build {name}: found in the engine cache")
+    return built
+
+
+def _measured(line: Line, model: str) -> dict[str, Any] | None:
+    """What the run's summary knows of a model; None before it was measured."""
+    path = line.workspace.path(_SUMMARY)
+    try:
+        variants = json.loads(path.read_bytes())["variants"]
+        (found,) = [variant for variant in variants if variant["file"] == model]
+        return {key: found[key] for key in ("accuracy", "latency", "note")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
