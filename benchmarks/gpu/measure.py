@@ -102,22 +102,26 @@ def _apart(name: str, kit: Path, budget: Budget, seconds: float) -> tuple[list[d
     reader = threading.Thread(target=_keep_tail, args=(process.stderr, said), daemon=True)
     reader.start()
     rows, ended = [], None
-    for line in _lines(process.stdout, seconds):
-        told = json.loads(line)
-        if "row" in told:
-            rows.append(told["row"])
-        else:
-            ended = told["end"]
-    late = ended is None and process.poll() is None
+    try:
+        for line in _lines(process.stdout, seconds):
+            told = json.loads(line)
+            if "row" in told:
+                rows.append(told["row"])
+            else:
+                ended = told["end"]
+    except TimeoutError:
+        ended = ended or f"its {seconds:.0f} s were over"
     _end(process)
     reader.join(1)
-    if ended is None and late:
-        ended = f"its {seconds:.0f} s were over"
     return rows, ended or f"its process ended {_how(process.returncode)}: {_text(said)}"
 
 
 def _lines(stream: Iterable[bytes], seconds: float) -> Iterator[bytes]:
-    """Lines as they come, until the stream or the time ends."""
+    """Lines as they come, until the stream ends.
+
+    Raises:
+        TimeoutError: the time ends first.
+    """
     waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
     def read() -> None:
@@ -131,7 +135,7 @@ def _lines(stream: Iterable[bytes], seconds: float) -> Iterator[bytes]:
         try:
             line = waiting.get(timeout=max(0.0, end - time.monotonic()))
         except queue.Empty:
-            return
+            raise TimeoutError from None
         if line is None:
             return
         yield line

@@ -19,7 +19,7 @@ CHOSEN = (
     *(f"structure of a model: {name}" for name in CHANGES_OF_STRUCTURE),
     *(
         "engine: engine.plan: flip_bytes",
-        "engine: manifest.json: truncate",
+        "engine: engine.json: truncate",
         "engine: manifest_nested_too_deep",
     ),
     "engine: manifest_of_another_library",

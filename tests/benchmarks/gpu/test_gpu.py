@@ -1,11 +1,8 @@
 """A kit is measured by whatever is there, within its time, and every row says what computed it."""
 
 import json
-import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,7 @@ from benchmarks.gpu import measure as measure_module
 from benchmarks.gpu.clock import Meter, time_calls
 from benchmarks.gpu.kit import Kit, open_kit, prepare
 from benchmarks.gpu.measure import measure
-from benchmarks.gpu.sections import SECTIONS, Budget, Row, rows_of
+from benchmarks.gpu.sections import SECTIONS, Budget, rows_of
 from benchmarks.gpu.show import markdown
 from deploy.audit.execute import Optimization
 from deploy.onnxruntime.build import SessionSettings
@@ -125,43 +122,52 @@ def test_a_runtime_is_compared_with_the_float_model_and_with_the_same_file(kit: 
             assert (row.more["sqnr_db_float"] > 80) is exact
 
 
-def _row(name: str) -> Row:
+PARTS = """
+import os, signal, sys, time
+from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.clock import time_calls
+from benchmarks.gpu.sections import Row, section
+
+def row(name):
     return Row("test", name, 1, time_calls(lambda: None, 0), {"agreement_float": 0.5})
 
-
-def _crashes(kit: Kit, _: Budget) -> Iterator[Row]:
-    yield _row(kit.folder.name)
+@section("crashes")
+def crashes(kit, budget):
+    yield row(kit.folder.name)
     print("not a row")
     print("the reason", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGSEGV)
 
-
-def _hangs(_: Kit, budget: Budget) -> Iterator[Row]:
-    yield _row(str(budget.seconds))
+@section("hangs")
+def hangs(kit, budget):
+    yield row(str(budget.seconds))
     time.sleep(600)
+
+@section("works")
+def works(kit, budget):
+    yield row("last")
+
+sys.exit(main())
+"""
 
 
 def test_a_part_that_crashes_or_hangs_keeps_its_rows_and_costs_the_others_nothing(
     kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = tmp_path / "parts.py"
-    own.write_text(
-        "import sys\nfrom benchmarks.gpu import sections\nfrom tests.benchmarks.gpu import test_gpu as t\n"
-        "sections.SECTIONS.update(crashes=t._crashes, hangs=t._hangs)\n"
-        "from benchmarks.gpu.__main__ import main\nsys.exit(main())\n"
-    )
+    own.write_text(PARTS)
     monkeypatch.setattr(measure_module, "_COMMAND", (sys.executable, str(own)))
     monkeypatch.setattr(measure_module, "_device", lambda: {"name": "test", "compute": "SM00"})
     start_s = time.monotonic()
-    found = measure(kit.folder, tmp_path / "gpu.json", ["crashes", "hangs", "gemm"], 45, QUICK)["sections"]
+    found = measure(kit.folder, tmp_path / "gpu.json", ["crashes", "hangs", "works"], 36, QUICK)["sections"]
     assert time.monotonic() - start_s < 60
     assert [row["what"] for row in found["crashes"]["rows"]] == [kit.folder.name]
     assert "ended by SIGSEGV" in found["crashes"]["end"]
     assert "the reason" in found["crashes"]["end"]
     assert [row["what"] for row in found["hangs"]["rows"]] == ["0.01"]
     assert "s were over" in found["hangs"]["end"]
-    assert found["gemm"]["rows"]
-    assert found["gemm"]["end"] == "done"
+    assert [row["what"] for row in found["works"]["rows"]] == ["last"]
+    assert found["works"]["end"] == "done"
 
 
 def test_energy_is_the_counter_s_difference_for_each_call() -> None:
