@@ -87,9 +87,9 @@ class TensorRtRunner:
                 self._slots.append(Slot(gpu, self._engine, self._tensors, self._settings.cuda_graphs, logger))
                 self._free.put(self._slots[-1])
         except BaseException:
-            self._close()
             if not self._slots:
                 first.close()
+            self._close()
             raise
         return self
 

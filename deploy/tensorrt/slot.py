@@ -86,6 +86,14 @@ class Slot:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._ran = False  # these shapes, so that nothing is made late in a recording
         self.graph_note = ""
+        try:
+            self._prepare(engine)
+        except BaseException:
+            gpu.close()
+            raise
+
+    def _prepare(self, engine: Any) -> None:
+        gpu, tensors, logger = self._gpu, self._tensors, self._logger
         with gpu.current():
             self._context = engine.create_execution_context()
             if self._context is None:
