@@ -31,8 +31,9 @@ from benchmarks.bars.corrupt_models import STRUCTURE
 from benchmarks.bars.small_model import small_model
 from deploy.onnxruntime.build import build_session
 from deploy.tensorrt.build import EngineSettings
-from deploy.tensorrt.cache import EngineCache, Identity
+from deploy.tensorrt.cache import PLAN, EngineCache, Identity
 from deploy.tensorrt.engines import build_engine
+from deploy.tensorrt.manifest import read_manifest
 from quant.errors import BadInput, Unsupported
 
 __all__ = ["KINDS", "Verdict", "check_engine", "fuzz", "main"]
@@ -115,12 +116,14 @@ def fuzz(
 
 
 def check_engine(folder: Path, identity: Identity) -> None:
-    """Refuse an engine that is not as it was built.
+    """Refuse an engine that is not as it was built: as the cache does, and as what runs engines does.
 
     Raises:
         BadInput: the plan or its manifest was changed, or is of something else.
     """
-    if EngineCache(folder.parent).find(identity) is None:
+    found = EngineCache(folder.parent).find(identity)
+    read_manifest(folder / PLAN)
+    if found is None:
         raise BadInput(f"{folder}: the engine is not the one that its manifest tells of")
 
 

@@ -59,7 +59,7 @@ def read_manifest(plan: Path) -> Manifest:
         library, version, device = str(told["library"]), str(told["version"]), told["device"]
         settings, sha256 = engine_settings(told["settings"]), str(told["plan"]["sha256"])
         fits = library in LIBRARIES and (device is None or isinstance(device, str))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(f"{path}: is not the manifest of an engine; build it again") from error
     if not fits:
         raise BadInput(f"{path}: is not the manifest of an engine; build it again")
