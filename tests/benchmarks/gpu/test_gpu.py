@@ -1,6 +1,7 @@
 """A kit is measured by whatever is there, within its time, and every row says what computed it."""
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -195,3 +196,11 @@ def test_the_command_refuses_in_one_line(
 def test_without_a_gpu_both_ways_of_finding_one_are_told() -> None:
     with pytest.raises(Exception, match=r"pycuda is not installed.*; PyTorch finds no GPU here"):
         engines_module.machine_here()
+
+
+def test_measuring_needs_little_to_be_installed() -> None:
+    missing = ("pydantic", "torchvision", "onnx_ir", "onnxscript", "onnxsim", "cyclonedx", "typer", "yaml")
+    code = f"import sys\nfor name in {missing!r}: sys.modules[name] = None\n"
+    code += "import benchmarks.gpu.__main__, benchmarks.gpu.engines, deploy.audit.engine, deploy.tensorrt.run"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
