@@ -14,7 +14,7 @@ from deploy.onnxruntime.build import Optimization, SessionSettings, build_sessio
 from export.parity.cut import LayerEnds, cut_model, layer_ends
 from export.parity.report import DYNAMIC_LIMITS, HALF_FP8_LIMITS, HALF_LIMITS, LIMITS, LayerParity, Limits
 from quant.calibrated import CalibratedGraph
-from quant.graph.nodes import is_call
+from quant.graph.nodes import constant_name, is_call, tensor_of
 from quant.kernels import dequantize, quantize_codes
 from quant.placement import Site
 from quant.qparams import QParams
@@ -39,6 +39,7 @@ class TorchLayer:
         step: the size of one code: that quantizer's scale, else 8 bits over the result's range.
         bias_flips: how many of the result's codes may flip because integer kernels round the bias to int32,
             0 to 1.
+        product: largest magnitude of the result before its bias is added.
     """
 
     activation: Site | None
@@ -47,6 +48,7 @@ class TorchLayer:
     result: NDArray[np.float32]
     step: float
     bias_flips: float
+    product: float
 
 
 def torch_layers(calibrated: CalibratedGraph, frozen: dict[str, QParams], images: Tensor) -> list[TorchLayer]:
@@ -74,7 +76,10 @@ def torch_layers(calibrated: CalibratedGraph, frozen: dict[str, QParams], images
         step = spread if site is None else float(frozen[site.name].scale)
         source = None if activation is None else frozen[activation.name]
         flips = _bias_flips(layer, source, frozen[weight.name], step)
-        layers.append(TorchLayer(activation, weight, values[read[layer]], result.numpy(), step, flips))
+        product = _before_bias(calibrated.graph, layer, result)
+        layers.append(
+            TorchLayer(activation, weight, values[read[layer]], result.numpy(), step, flips, product)
+        )
     return layers
 
 
@@ -113,7 +118,8 @@ def compare_layers(
     compared = []
     for layer, end in zip(layers, ends, strict=True):
         limits = _limits(layer, end, frozen, half)
-        allowed = replace(limits, share=limits.share + layer.bias_flips)
+        farther = _half_rounding(layer) if half else 0
+        allowed = replace(limits, share=limits.share + layer.bias_flips, distance=limits.distance + farther)
         result = np.moveaxis(layer.result, 1, -1) if end.patches else layer.result
         got = outputs[end.result].astype(np.float64).reshape(result.shape)
         in_codes = np.zeros(0, np.int64)
@@ -144,6 +150,27 @@ def _limits(layer: TorchLayer, end: LayerEnds, frozen: dict[str, QParams], half:
         return LIMITS
     fp8 = layer.activation is not None and frozen[layer.activation.name].scheme == "fp8_e4m3"
     return HALF_FP8_LIMITS if fp8 else HALF_LIMITS
+
+
+def _before_bias(graph: fx.GraphModule, layer: fx.Node, result: Tensor) -> float:
+    """Largest magnitude of ``result`` without the bias; where a ReLU is behind it, as far as is seen."""
+    bias = layer.args[2] if len(layer.args) > 2 else None
+    if bias is None:
+        return float(result.abs().max())
+    values = tensor_of(graph, str(constant_name(bias)))
+    axis = 1 if is_call(layer, torch.ops.aten.conv2d.default) else result.ndim - 1
+    shape = [len(values) if i == axis else 1 for i in range(result.ndim)]
+    return float((result - values.reshape(shape)).abs().max())
+
+
+def _half_rounding(layer: TorchLayer) -> int:
+    """Codes by which float16 moves a result whose bias cancels most of the product.
+
+    A bias is an operator of its own: product and bias, of the same size then, are each rounded to half a unit
+    in the last place of the product.
+    """
+    largest = np.float16(min(layer.product, float(np.finfo(np.float16).max)))
+    return int(np.ceil(float(np.spacing(largest)) / layer.step - 0.5))
 
 
 def _quantized(values: NDArray[Any], qparams: QParams) -> NDArray[Any]:

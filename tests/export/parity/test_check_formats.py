@@ -140,3 +140,26 @@ def test_a_cnn_of_4_bits_is_compared_behind_its_relu_and_clip(tmp_path: Path) ->
     lowered = lower(tmp_path / "qdq.onnx", calibrated, target, tmp_path / "m.onnx", {})
     report = check_parity(calibrated, lowered, graph, tmp_path / "m.onnx", target, images, ExportSettings())
     assert report.failure is None
+
+
+def test_a_bias_that_cancels_the_product_is_allowed_what_float16_rounds_there(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 32)
+    with torch.no_grad():
+        layer.weight.normal_()
+        layer.bias.copy_(-layer.weight.sum(1) + 0.01 * torch.randn(32))
+    images = 1 + 0.05 * images_of(16, 3, 64)
+    graph, calibrated = calibrated_of(nn.Sequential(layer), images, simple_recipe())
+    export_qdq(calibrated, images[:2], tmp_path / "qdq.onnx", SETTINGS, {})
+    served = Served(images, graph, calibrated, tmp_path / "qdq.onnx")
+    target = get_target("tensorrt")
+    report = check(served, tmp_path / "m.onnx", lowered(served, tmp_path / "m.onnx", target), target)
+    (found,) = report.layers
+    result = graph(images[: report.layer_images]).detach()
+    step = float(result.max() - result.min()) / 255
+    product = float(images[: report.layer_images].reshape(-1, 64).matmul(layer.weight.T).abs().max())
+    ulp = 2.0 ** (np.floor(np.log2(product)) - 10)
+    assert 2 < found.limits.distance <= 2 + np.ceil(ulp / step)
+    assert found.output_most > 1, "the rounding is really there"
+    x86 = check(served, tmp_path / "x.onnx", lowered(served, tmp_path / "x.onnx"))
+    assert {layer.limits.distance for layer in x86.layers} == {1}
