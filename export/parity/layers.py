@@ -138,6 +138,7 @@ def compare_layers(
                 output_most=int(np.rint(out_codes.max(initial=0))),
                 outputs=out_codes.size,
                 limits=allowed,
+                far=max(_share_beyond_one(in_codes), _share_beyond_one(np.rint(out_codes))),
             )
         )
     return compared
@@ -161,6 +162,10 @@ def _before_bias(graph: fx.GraphModule, layer: fx.Node, result: Tensor) -> float
     axis = 1 if is_call(layer, torch.ops.aten.conv2d.default) else result.ndim - 1
     shape = [len(values) if i == axis else 1 for i in range(result.ndim)]
     return float((result - values.reshape(shape)).abs().max())
+
+
+def _share_beyond_one(codes: NDArray[Any]) -> float:
+    return float((codes > 1).mean()) if codes.size else 0.0
 
 
 def _half_rounding(layer: TorchLayer) -> int:

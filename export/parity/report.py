@@ -73,6 +73,7 @@ class LayerParity:
         output_most: largest difference, in those codes, rounded.
         outputs: number of outputs compared.
         limits: what is allowed.
+        far: share of the input's codes or of the outputs, whichever is more, that are more than one code off.
     """
 
     layer: str
@@ -84,6 +85,7 @@ class LayerParity:
     output_most: int
     outputs: int
     limits: Limits = LIMITS
+    far: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -174,6 +176,7 @@ class ParityReport:
                 "input_codes_distance_max": max((x.input_most for x in self.layers), default=0),
                 "output_codes_differ_max": max((x.output_differ for x in self.layers), default=0.0),
                 "output_codes_distance_max": max((x.output_most for x in self.layers), default=0),
+                "codes_beyond_one_max": max((x.far for x in self.layers), default=0.0),
             }
         }
         for mode in self.end_to_end:
