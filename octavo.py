@@ -258,6 +258,10 @@ def build(
         list[str] | None,
         typer.Option(help="fp32, fp16 or one of the run's recipes; all by default. Repeatable."),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="tensorrt or tensorrt8 (TensorRT 8.5, 8.6); the first of these that the run has."),
+    ] = None,
     library: Annotated[
         str | None, typer.Option(help="tensorrt or tensorrt_rtx; the first that is installed by default.")
     ] = None,
@@ -295,10 +299,10 @@ def build(
     from quant.errors import BadInput
 
     if run is None and matrix is not None:
-        if any(given not in (None, []) for given in (variant, batches, level, workspace, compute)):
+        if any(given not in (None, []) for given in (variant, target, batches, level, workspace, compute)):
             raise BadInput(
-                "--variant, --batches, --level, --workspace and --compute go with RUN; a matrix says such "
-                "things in `variants` and `profiles`"
+                "--variant, --target, --batches, --level, --workspace and --compute go with RUN; a matrix "
+                "says such things in `variants` and `profiles`"
             )
         _build_matrix(matrix, out or Path("engines"), library, json)
         return
@@ -310,7 +314,9 @@ def build(
         _three("1,1,8" if batches is None else batches), level, workspace, tuple(compute or ())
     )
     with progress_bar("build") as show:
-        built = build_run(open_run(run), variant or (), settings, default_cache(), library, _say, show)
+        built = build_run(
+            open_run(run), variant or (), settings, default_cache(), library, _say, show, target
+        )
     if json:
         print(dumps([asdict(one) for one in built], indent=1, default=str))
     else:

@@ -16,6 +16,7 @@ from deploy.onnxruntime.build import Optimization
 from deploy.pipeline.audit import is_audited
 from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.line import CONFIG, FLOAT, Line, float_variant, variant_name
+from export.targets import Target
 from quant.energy.bits import FLOAT_BITS
 from quant.recipe import Recipe
 
@@ -84,7 +85,7 @@ def simulated(line: Line) -> list[Candidate]:
     """What is made for other targets: its accuracy can be told, operator by operator, its speed cannot."""
     if not line.config.bench.other_targets:
         return []
-    names = [float_variant(target) for target in line.targets if target.half_remainder]
+    names = [float_variant(target) for target in _float_targets(line)]
     names += [n for n, target, _ in lowered(line) if platform.machine() not in _RUN_ON.get(target, ())]
     options = {"optimization": Optimization.OFF.value}
     return [Candidate(name, line.workspace.path(f"{name}/model.onnx"), options=options) for name in names]
@@ -120,10 +121,11 @@ def variants(
         speed: of the same candidates.
         load: of the same candidates, where it was asked for.
     """
-    halves = [(float_variant(t), t.name, None) for t in line.targets if t.half_remainder]
+    floats_of = [(float_variant(t), t.name, None) for t in _float_targets(line)]
+    halves = {float_variant(t) for t in line.targets if t.half_remainder}
 
     def figures(name: str, recipe: Recipe | None) -> dict[str, Any]:
-        bits = 16 if name in [half for half, _, _ in halves] else FLOAT_BITS
+        bits = 16 if name in halves else FLOAT_BITS
         energy = _energy(line, recipe, speed.millijoules.get(name), bits)
         if name not in accuracy:
             return {"energy": energy}
@@ -152,7 +154,7 @@ def variants(
         )
         for name, file in floats.items()
     ]
-    for name, target, recipe in (*halves, *lowered(line)):
+    for name, target, recipe in (*floats_of, *lowered(line)):
         file = f"{name}/model.onnx"
         size = file_size(line.workspace.path(file))
         found.append(
@@ -184,6 +186,11 @@ def variants(
                 )
             )
     return tuple(found)
+
+
+def _float_targets(line: Line) -> list[Target]:
+    """Targets with a float model of their own that ONNX Runtime does not stand for."""
+    return [target for target in line.targets if target.lowers_float and target.name not in _RUN_ON]
 
 
 def _note(name: str, accuracy: Mapping[str, Accuracy], speed: Speed) -> str | None:

@@ -12,9 +12,11 @@ from export.integer_attention import declined_attention
 from export.passes.attention import FuseAttention
 from export.passes.base import Pass, PassNote, run_passes
 from export.passes.encodings import set_encodings
+from export.passes.float_weights import FloatWeights
 from export.passes.fp8_casts import Fp8Casts
 from export.passes.half import HalfRemainder
 from export.passes.integer_bias import IntegerBias
+from export.passes.older_opset import OlderOpset
 from export.passes.packed_weights import PackedWeights
 from export.passes.patches import PatchesToMatMul
 from export.passes.weight_layout import TransposeWeights
@@ -123,4 +125,8 @@ def _passes(target: Target, weight_only_accuracy: WeightOnlyAccuracy) -> list[Pa
         passes.append(FuseAttention())
     if target.half_remainder:
         passes.append(HalfRemainder())
+    if target.float_weights:
+        passes.append(FloatWeights())
+    if target.opset is not None:
+        passes.append(OlderOpset(target.opset))
     return passes

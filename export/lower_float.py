@@ -14,6 +14,7 @@ from deploy.onnxruntime.run import OrtRunner
 from export.passes.attention import FuseAttention
 from export.passes.base import Pass, PassNote, run_passes
 from export.passes.half import LARGEST, HalfRemainder
+from export.passes.older_opset import OlderOpset
 from export.targets import Target
 from export.write import write_model
 from quant.errors import BadInput, InternalError, Unsupported
@@ -67,7 +68,8 @@ def lower_float(plain: Path, target: Target, path: Path, images: NDArray[np.floa
 
     Raises:
         BadInput: ``plain`` cannot be read.
-        Unsupported: the model does not fit float16; the message names the first layer that overflows.
+        Unsupported: the model does not fit float16, or has an operator that the target's operator set lacks;
+            the message names the layer.
         InternalError: a pass broke its promise, or the outputs differ by more than :data:`TOLERANCE`.
     """
     try:
@@ -99,7 +101,11 @@ def lower_float(plain: Path, target: Target, path: Path, images: NDArray[np.floa
 
 def _passes(target: Target) -> list[Pass]:
     passes: list[Pass] = [FuseAttention()] if target.fused_attention else []
-    return [*passes, HalfRemainder()] if target.half_remainder else passes
+    if target.half_remainder:
+        passes.append(HalfRemainder())
+    if target.opset is not None:
+        passes.append(OlderOpset(target.opset))
+    return passes
 
 
 def _overflow(plain: Path, images: NDArray[np.float32]) -> str:

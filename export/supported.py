@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import onnx_ir as ir
 
 from export.functions.place import has_channel_codes
-from export.storage import weight_only_sites, weight_storage
+from export.storage import activation_storage, weight_only_sites, weight_storage
 from export.targets import Target
 from quant.calibrated import CalibratedGraph
 from quant.errors import Unsupported
@@ -74,17 +74,20 @@ def check_target(calibrated: CalibratedGraph, frozen: Mapping[str, QParams], tar
 
     TensorRT takes 4-bit weights only for weight-only matrix products, symmetric, in blocks of 64 or 128 along
     the products' inner axis (its documentation, "Quantization schemes"), and FP8 only on both factors.
+    TensorRT 8 has neither: its newest operator set, 17, has only bytes, with a scale per tensor or channel.
 
     Raises:
         Unsupported: it does not; the message names the site and the reason.
     """
     simulated = next(_simulated(calibrated, frozen), None)
-    if target.half_remainder and simulated is not None:
+    if (target.half_remainder or target.opset is not None) and simulated is not None:
         raise Unsupported(
             f"target {target.name} cannot take '{simulated}': integer LayerNorm, integer softmax and "
             "activations with a scale per channel are simulated, in int64 and float64, which it does not "
             "compute; lower to ort-x86 or ort-arm64"
         )
+    if target.opset is not None:
+        _check_opset(calibrated, frozen, target, target.opset)
     if not target.weight_blocks:
         return
     alone = weight_only_sites(calibrated, frozen)
@@ -96,6 +99,36 @@ def check_target(calibrated: CalibratedGraph, frozen: Mapping[str, QParams], tar
             reason = "FP8 needs both factors of a product in FP8, activation and weight"
         if reason is not None:
             raise Unsupported(f"target {target.name} cannot take '{site.name}': {reason}")
+
+
+def _check_opset(
+    calibrated: CalibratedGraph, frozen: Mapping[str, QParams], target: Target, opset: int
+) -> None:
+    """Refuse what the target's operator set cannot write, and weights around another code than 0."""
+    alone = weight_only_sites(calibrated, frozen)
+    for site in calibrated.sites:
+        if site.name not in frozen:
+            continue
+        qparams = frozen[site.name]
+        storage = (
+            weight_storage(qparams, site.name in alone) if site.is_weight else activation_storage(qparams)
+        )
+        reason = _off_centre(qparams) if site.is_weight else None
+        if storage.opset > opset:
+            kind = {ir.DataType.FLOAT8E4M3FN: "FP8", ir.DataType.INT4: "4-bit codes"}
+            what = kind.get(storage.dtype, "a scale per group")
+            reason = (
+                f"{what} came with opset {storage.opset}, it reads up to {opset}; use 8 bits with a scale "
+                "per channel or tensor, or target tensorrt, which takes it"
+            )
+        if reason is not None:
+            raise Unsupported(f"target {target.name} cannot take '{site.name}': {reason}")
+
+
+def _off_centre(qparams: QParams) -> str | None:
+    if bool(qparams.zero_point.any()) or qparams.qmin >= 0:
+        return "its zero point is not 0; use signed: true and symmetric: true"
+    return None
 
 
 def _simulated(calibrated: CalibratedGraph, frozen: Mapping[str, QParams]) -> Iterator[str]:
@@ -110,8 +143,8 @@ def _simulated(calibrated: CalibratedGraph, frozen: Mapping[str, QParams]) -> It
 
 def _block_reason(site: Site, qparams: QParams, weight_only: bool, target: Target) -> str | None:
     storage = weight_storage(qparams, weight_only)
-    if bool(qparams.zero_point.any()) or qparams.qmin >= 0:
-        return "its zero point is not 0; use signed: true and symmetric: true"
+    if (reason := _off_centre(qparams)) is not None:
+        return reason
     if storage.opset <= 20:
         return None
     sizes = " or ".join(str(size) for size in target.weight_blocks)

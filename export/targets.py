@@ -45,6 +45,8 @@ class Target:
         weight_blocks: the group sizes of 4-bit weights that it takes, weight-only and symmetric; empty where
             it takes any.
         integer_attention: which attention it multiplies in INT8; None where it takes any.
+        opset: the newest operator set that it reads; None where it reads every one that is exported.
+        float_weights: store quantized weights in float32, on the grid of their codes: it has no other.
     """
 
     name: str
@@ -60,11 +62,13 @@ class Target:
     simulates_fp8: bool = False
     weight_blocks: tuple[int, ...] = ()
     integer_attention: AttentionLimits | None = None
+    opset: int | None = None
+    float_weights: bool = False
 
     @property
     def lowers_float(self) -> bool:
         """Whether the float model gets a graph or numbers of its own for it."""
-        return self.fused_attention or self.half_remainder
+        return self.fused_attention or self.half_remainder or self.opset is not None
 
     @property
     def runs_here(self) -> bool:
@@ -93,6 +97,8 @@ class Target:
         chosen = guards[guard] if self.saturates else WeightGuard.NONE
         return Encoding(self.activations, chosen, self.dropped_roles, half_scales=self.half_remainder)
 
+
+_TENSORRT_ATTENTION = AttentionLimits((16, 32, 64), 512)
 
 TARGETS: Mapping[str, Target] = {
     target.name: target
@@ -124,7 +130,16 @@ TARGETS: Mapping[str, Target] = {
             dropped_roles=frozenset({"conv.output"}),
             half_remainder=True,
             weight_blocks=(64, 128),
-            integer_attention=AttentionLimits((16, 32, 64), 512),
+            integer_attention=_TENSORRT_ATTENTION,
+        ),
+        Target(
+            name="tensorrt8",
+            description="TensorRT 8.5 and 8.6: s8 symmetric, float32 in the file, precision by builder flags",
+            activations=ActivationCodes.SIGNED_SYMMETRIC,
+            dropped_roles=frozenset({"conv.output"}),
+            integer_attention=_TENSORRT_ATTENTION,
+            opset=17,
+            float_weights=True,
         ),
     )
 }

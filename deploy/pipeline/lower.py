@@ -11,6 +11,7 @@ from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.images import source_identity
 from deploy.pipeline.line import Line, calibration_file, float_variant, qdq_file, variant_name
 from deploy.pipeline.workspace import Step
+from deploy.tensorrt.build import check_file
 from export.lower import lower
 from export.lower_float import lower_float
 from export.parity import check_parity
@@ -46,6 +47,7 @@ def _lower_float(line: Line, target: Target, folder: Path) -> None:
     folder.mkdir(parents=True)
     plain, images = line.workspace.path(FLOAT_FILE), line.parity_images.numpy()
     report = lower_float(plain, target, folder / "model.onnx", images)
+    _check_rules(target, folder / "model.onnx")
     _write(folder / "lowering.json", report.to_dict())
 
 
@@ -80,11 +82,18 @@ def _lower(line: Line, recipe: Recipe, target: Target, folder: Path) -> None:
     calibrated = line.calibrated(recipe)
     guard, accuracy = line.config.saturation_guard, line.config.export.weight_only_accuracy
     report = lower(qdq, calibrated, target, model, {}, guard, accuracy)
+    _check_rules(target, model)
     _write(folder / "lowering.json", report.to_dict())
     images, settings = line.parity_images, line.config.export
     parity = check_parity(calibrated, report, line.graph, model, target, images, settings)
     parity.render(Console(stderr=True))
     _write(folder / "parity.json", parity.to_dict())
+
+
+def _check_rules(target: Target, model: Path) -> None:
+    """Refuse here what no builder would take, not when an engine is wanted."""
+    if target.name.startswith("tensorrt"):
+        check_file(model)
 
 
 def _write(path: Path, value: Any) -> None:

@@ -1,8 +1,9 @@
-"""Build an engine from a strongly typed ONNX file.
+"""Build an engine from an ONNX file.
 
-TensorRT 11 has no flags for precision and no calibrators: what the file says is what runs. The rules of what
-it takes are checked first, so that a refusal names a module of the model; what the builder itself refuses is
-told with the modules that its message mentions.
+TensorRT 11 has no flags for precision and no calibrators: what the file says is what runs. TensorRT 8 knows
+nothing else (:mod:`deploy.tensorrt.weak_typing`). The rules of what is taken are checked first, so that a
+refusal names a module of the model; what the builder itself refuses is told with the modules that its message
+mentions.
 """
 
 import re
@@ -15,14 +16,22 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from deploy.tensorrt.library import Library
+from deploy.tensorrt.listeners import logger_of, monitor_of
 from deploy.tensorrt.rules import check_model
 from deploy.tensorrt.rules.graph import Graph, layer_of
+from deploy.tensorrt.weak_typing import check_weakly_typed, is_weakly_typed, precision_flags
 from quant.errors import BadInput, Unsupported
 from quant.progress import Progress, silent
 
-__all__ = ["EngineSettings", "build_plan", "check_file", "check_settings", "engine_settings", "logger_of"]
+__all__ = ["EngineSettings", "build_plan", "check_file", "check_settings", "engine_settings"]
 
 _LEVELS = range(6)
+_FLAGS = {
+    "version_compatible": "VERSION_COMPATIBLE",
+    "refit": "REFIT",
+    "weight_streaming": "WEIGHT_STREAMING",
+}
+"""Settings to the flags of the builder that they are."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +140,21 @@ def build_plan(
     builder = trt.Builder(logger)
     if builder is None:
         raise Unsupported(f"{library.name} {library.version} cannot build here: {logger.last()}")
+    check_settings(settings, library)
+    graph = Graph(onnx.load(path, load_external_data=False))
+    if is_weakly_typed(trt):
+        check_weakly_typed(graph, str(path), library)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, logger)
-    layers = _layers(path)
+    layers = {node.name: layer_of(node) for node in graph.nodes if node.name}
     if not parser.parse_from_file(str(path)):
-        told = [_parser_error(parser.get_error(i)) for i in range(parser.num_errors)] or [logger.last()]
+        told = [_parser_error(parser.get_error(i), graph) for i in range(parser.num_errors)] or [
+            logger.last()
+        ]
         raise Unsupported(f"{path}: {library.name} {library.version} cannot read it: {told[0]}")
     config = _config(trt, builder, settings, library, progress)
+    for flag in precision_flags(graph) if is_weakly_typed(trt) else ():
+        config.set_flag(_member(trt.BuilderFlag, flag, library))
     _add_profiles(builder, network, config, settings)
     cache = _with_timing_cache(config, timing_cache) if library.needs_gpu else None  # RTX times on the GPU
     plan = builder.build_serialized_network(network, config)
@@ -151,9 +168,10 @@ def build_plan(
 
 
 def _network_flags(trt: Any) -> int:
-    """Strongly typed, where that is not the only way anyway."""
+    """Strongly typed where there is a choice; TensorRT 8 has none, and is told that shapes have a batch."""
     flags = trt.NetworkDefinitionCreationFlag
-    return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
+    known = [flag for flag in ("STRONGLY_TYPED", "EXPLICIT_BATCH") if hasattr(flags, flag)]
+    return 1 << int(getattr(flags, known[0])) if known else 0
 
 
 def _config(trt: Any, builder: Any, settings: EngineSettings, library: Library, progress: Progress) -> Any:
@@ -162,19 +180,16 @@ def _config(trt: Any, builder: Any, settings: EngineSettings, library: Library, 
         config.builder_optimization_level = settings.optimization_level
     if settings.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
-    for wanted, flag in (
-        (settings.version_compatible, "VERSION_COMPATIBLE"),
-        (settings.refit, "REFIT"),
-        (settings.weight_streaming, "WEIGHT_STREAMING"),
-    ):
-        if wanted:
+    for name, flag in _FLAGS.items():
+        if getattr(settings, name):
             config.set_flag(_member(trt.BuilderFlag, flag, library))
     if settings.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if settings.compute:
         _set_compute(config, settings.compute, library)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that an audit can look inside
-    config.progress_monitor = _monitor(trt, progress)
+    if hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = monitor_of(trt, progress)
     return config
 
 
@@ -182,8 +197,15 @@ def check_settings(settings: EngineSettings, library: Library) -> None:
     """Refuse what the library cannot be told.
 
     Raises:
-        BadInput: it has no choice of GPUs, or does not know one of them.
+        BadInput: it is too old for a setting, has no choice of GPUs, or does not know one of them.
     """
+    trt = library.module
+    known = {name: flag in trt.BuilderFlag.__members__ for name, flag in _FLAGS.items()}
+    known["optimization_level"] = hasattr(trt.IBuilderConfig, "builder_optimization_level")
+    known["hardware_compatible"] = hasattr(trt, "HardwareCompatibilityLevel")
+    for name, has in known.items():
+        if getattr(settings, name) not in (None, False) and not has:
+            raise BadInput(f"{library.name} {library.version} has no setting for `{name}`: leave it out")
     _capabilities(settings.compute, library)
 
 
@@ -234,15 +256,14 @@ def _with_timing_cache(config: Any, content: bytes) -> Any:
     return cache
 
 
-def _layers(path: Path) -> dict[str, str]:
-    """Node names to the modules they came from."""
-    graph = onnx.load(path, load_external_data=False).graph
-    return {node.name: layer_of(node) for node in graph.node if node.name}
-
-
-def _parser_error(error: Any) -> str:
-    node, operator = str(error.node_name()), str(error.node_operator())
-    layer = node.rpartition("/")[0] or node
+def _parser_error(error: Any, graph: Graph) -> str:
+    """TensorRT 8 tells the place of a node in the file, later ones its name, which may be of a function."""
+    if hasattr(error, "node_name"):
+        node, operator = str(error.node_name()), str(error.node_operator())
+        layer = node.rpartition("/")[0] or node
+    else:
+        (found,) = graph.nodes[error.node() : error.node() + 1] or (None,)
+        layer, operator = (layer_of(found), found.op_type) if found is not None else ("", "")
     where = f"'{layer}' ({operator}): " if layer else ""
     return f"{where}{' '.join(str(error.desc()).split())}"
 
@@ -255,50 +276,3 @@ def _mentioned(messages: Sequence[str], layers: dict[str, str]) -> str:
         if re.search(rf"(?<![\w./]){re.escape(node)}(?![\w./])", text):
             found[layers[node]] = None
     return f" (at {', '.join(repr(name) for name in list(found)[:3])})" if found else ""
-
-
-def logger_of(trt: Any) -> Any:
-    """A logger of the library that keeps errors; ``last()`` gives the first of them, nearest to the cause."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc]  # the base class comes with the library
-        """Keeps what the library says about errors."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.messages: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.messages.append(" ".join(message.split()))
-
-        def last(self) -> str:
-            """The first error, which is nearest to the cause."""
-            return self.messages[0] if self.messages else "it gave no reason"
-
-    return Logger()
-
-
-def _monitor(trt: Any, progress: Progress) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Tells the builder's outermost phases."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self._steps: dict[str, int] = {}
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            if parent_phase is None:
-                self._steps[phase_name] = num_steps
-                progress(phase_name, 0, num_steps)
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            if phase_name in self._steps:
-                progress(phase_name, step + 1, self._steps[phase_name])
-            return True
-
-        def phase_finish(self, phase_name: str) -> None:
-            steps = self._steps.pop(phase_name, None)
-            if steps is not None:
-                progress(phase_name, steps, steps)
-
-    return Monitor()

@@ -15,9 +15,9 @@ from typing import Any, Self
 import numpy as np
 
 from deploy.runner import Array
-from deploy.tensorrt.build import logger_of
 from deploy.tensorrt.gpu import Machine, pycuda_machine
 from deploy.tensorrt.library import find_library
+from deploy.tensorrt.listeners import logger_of
 from deploy.tensorrt.manifest import check_fits, read_manifest
 from deploy.tensorrt.slot import Slot, Tensor, describe_tensors
 from quant.errors import BadInput, InternalError, Unsupported

@@ -15,9 +15,11 @@ from quant.errors import BadInput
 from quant.progress import Progress, silent
 from quant.recipe import near
 
-__all__ = ["TARGET", "Built", "build_run", "variants"]
+__all__ = ["TARGET", "TARGETS", "Built", "build_run", "variants"]
 
 TARGET = "tensorrt"
+TARGETS = (TARGET, "tensorrt8")
+"""The targets whose models become engines; the first that a run has is the default."""
 _SUMMARY = "summary.json"
 
 
@@ -40,20 +42,31 @@ class Built:
     size_bytes: int
 
 
-def variants(line: Line) -> dict[str, str]:
+def variants(line: Line, name: str | None = None) -> dict[str, str]:
     """What engines of a run can be built of: variant to its model, relative to the run's folder.
 
-    ``fp32`` is the plain float model, ``fp16`` the same in float16; the others are named as their recipes.
+    ``fp32`` is the float model, and for target tensorrt ``fp16`` the same in float16; the others are named as
+    their recipes.
+
+    Args:
+        line: the run.
+        name: one of :data:`TARGETS`; the first that the run has where left out.
 
     Raises:
-        BadInput: the run is not lowered for TensorRT.
+        BadInput: the run is not lowered for that target, or for none of them.
     """
-    if TARGET not in [target.name for target in line.targets]:
+    if name is not None and name not in TARGETS:
+        raise BadInput(f"engines are built of targets {' and '.join(TARGETS)}, not of '{name}'")
+    had = {target.name: target for target in line.targets}
+    chosen = next((one for one in ((name,) if name else TARGETS) if one in had), None)
+    if chosen is None:
         raise BadInput(
-            f"{line.workspace.root}: the run has no target {TARGET}; add it to `targets` and run it again"
+            f"{line.workspace.root}: the run has no target {name or TARGET}; add it to `targets` and run it "
+            "again"
         )
-    target = line.target_named(TARGET)
-    found = {FLOAT: FLOAT_FILE, HALF: f"{float_variant(target)}/model.onnx"}
+    target = had[chosen]
+    lowered = f"{float_variant(target)}/model.onnx"
+    found = {FLOAT: FLOAT_FILE, HALF: lowered} if target.half_remainder else {FLOAT: lowered}
     return found | {recipe.name: f"{variant_name(recipe, target)}/model.onnx" for recipe in line.recipes}
 
 
@@ -65,23 +78,25 @@ def build_run(
     library: str | None,
     say: Callable[[str], None],
     progress: Progress = silent,
+    target: str | None = None,
 ) -> list[Built]:
     """Build the engines of a run's variants for TensorRT.
 
     Args:
-        line: a run that is lowered for target tensorrt.
+        line: a run that is lowered for one of :data:`TARGETS`.
         chosen: names of :func:`variants`; all of them where empty.
         settings: of the engines.
         cache: where engines are kept.
         library: see :func:`build_engine`.
         say: told what happens.
         progress: told the builder's phases.
+        target: see :func:`variants`.
 
     Raises:
         BadInput: the run has no such variant or is not lowered for TensorRT; else as :func:`build_engine`.
         Unsupported: as :func:`build_engine`.
     """
-    known = variants(line)
+    known = variants(line, target)
     for name in chosen:
         if name not in known:
             raise BadInput(f"the run has no variant '{name}'{near(name, known)}; it has {', '.join(known)}")

@@ -14,6 +14,8 @@ from deploy.audit import audit_model
 from deploy.audit.macs import Kind
 from deploy.tensorrt.build import EngineSettings, build_plan, check_file
 from deploy.tensorrt.library import Library
+from deploy.tensorrt.rules.graph import Graph
+from deploy.tensorrt.weak_typing import check_weakly_typed
 from export.lower import lower
 from export.onnx_export import export_qdq
 from export.parity import check_parity
@@ -22,6 +24,7 @@ from export.targets import TARGETS
 from quant.calibrate import calibrate
 from quant.graph import capture
 from quant.recipe import Recipe, load_recipe
+from tests.deploy.tensorrt.fake_trt8 import tensorrt8
 
 VIT: dict[str, Any] = {"img_size": 64, "depth": 1, "embed_dim": 96}
 MODELS: dict[str, dict[str, Any]] = {
@@ -78,8 +81,11 @@ def test_an_architecture_reaches_every_target(name: str, rtx: Library, tmp_path:
         # raises if the file does not compute what the fake-quant model computes
         parity = check_parity(calibrated, report, graph, path, target, images, settings)
         assert len({layer.layer for layer in parity.layers}) == len(calibrated.weight_sites())
-    check_file(tmp_path / "tensorrt.onnx")
-    assert build_plan(tmp_path / "tensorrt.onnx", EngineSettings(compute=("SM89",)), rtx)[0]
+    for of_tensorrt in ("tensorrt", "tensorrt8"):
+        path = tmp_path / f"{of_tensorrt}.onnx"
+        check_file(path)
+        assert build_plan(path, EngineSettings(compute=("SM89",)), rtx)[0]
+    check_weakly_typed(Graph(onnx.load(path)), path.name, tensorrt8("8.6.1.6")[0])
     audit = audit_model(tmp_path / "ort-x86.onnx")
     weighted = [m for m in audit.multiplications if m.kind is not Kind.ACTIVATION]
     integer = sum(m.macs for m in weighted if m.integer)

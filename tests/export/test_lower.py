@@ -30,7 +30,7 @@ def test_guard_words(vnni: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         "off": WeightGuard.NONE,
         "seven_bits": WeightGuard.SEVEN_BITS,
     }
-    for name in ("ort-arm64", "tensorrt"):
+    for name in ("ort-arm64", "tensorrt", "tensorrt8"):
         assert {get_target(name).encoding(word).guard for word in GUARDS} == {WeightGuard.NONE}
 
 
@@ -38,7 +38,7 @@ def test_unknown_words_are_bad_input_with_the_known_ones(vit: Served, tmp_path: 
     for target in TARGETS.values():
         with pytest.raises(BadInput, match=r"'maybe' is unknown.*auto, on, off, seven_bits"):
             lower(vit.qdq, vit.calibrated, target, tmp_path / "m.onnx", {}, "maybe")
-    with pytest.raises(BadInput, match="'ort-mips'; known: ort-x86, ort-arm64, tensorrt"):
+    with pytest.raises(BadInput, match="'ort-mips'; known: ort-x86, ort-arm64, tensorrt, tensorrt8"):
         get_target("ort-mips")
     assert not list(tmp_path.iterdir())
 
@@ -134,4 +134,5 @@ def test_codes_follow_the_target() -> None:
         "ort-x86": ActivationCodes.UNSIGNED,
         "ort-arm64": ActivationCodes.SIGNED,
         "tensorrt": ActivationCodes.SIGNED_SYMMETRIC,
+        "tensorrt8": ActivationCodes.SIGNED_SYMMETRIC,
     }

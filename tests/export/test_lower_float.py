@@ -14,7 +14,7 @@ from export.settings import ExportSettings
 from export.targets import get_target
 from quant.errors import BadInput, InternalError, Unsupported
 from quant.graph import capture
-from tests.quant.methods.small_vit import images, small_vit
+from tests.quant.methods.small_vit import SmallVit, images, small_vit
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +68,24 @@ def test_tensorrt_gets_float16_that_computes_the_same(plain: Path, tmp_path: Pat
     assert output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
 
 
+def test_tensorrt8_gets_float32_in_opset_17(plain: Path, tmp_path: Path) -> None:
+    report = lower_float(plain, get_target("tensorrt8"), tmp_path / "m.onnx", images(5, seed=2).numpy())
+    assert report.changed
+    assert report.difference < 1e-5
+    model = onnx.load(tmp_path / "m.onnx")
+    assert model.opset_import[0].version == 17
+    assert onnx.TensorProto.FLOAT16 not in {t.data_type for t in model.graph.initializer}
+    assert "opset 20 written as 17" in report.to_dict()["notes"][0]["text"]
+
+
 def test_a_layer_that_overflows_float16_is_named(tmp_path: Path) -> None:
     x = images(2)
-    model = small_vit()
+    model = SmallVit().eval()
     with torch.no_grad():
-        fc1 = model.get_submodule("blocks.0.mlp.fc1")
-        fc1.weight.mul_(1e6)
+        model.block.fc1.weight.mul_(1e6)
     plain = tmp_path / "plain.onnx"
     export_float(capture(model, x, True), x, plain, ExportSettings(), {})
-    with pytest.raises(Unsupported, match=r"'blocks\.0\.mlp\.fc1' is the first to go beyond ±65504"):
+    with pytest.raises(Unsupported, match=r"'block\.fc1' is the first to go beyond ±65504"):
         lower_float(plain, get_target("tensorrt"), tmp_path / "m.onnx", x.numpy())
 
 

@@ -55,6 +55,33 @@ def test_tensorrt_names_what_it_does_not_take(recipe: Recipe, reason: str, tmp_p
     assert not (tmp_path / "m.onnx").exists()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "site", "reason"),
+    [
+        (
+            weight_recipe(FP8, bits=8),
+            "fc1.input",
+            "FP8 came with opset 19, it reads up to 17",
+        ),
+        (weight_recipe(bits=4), "fc1.weight", "4-bit codes came with opset 21"),
+        (weight_recipe(**GROUP | {"bits": 8}), "fc1.weight", "a scale per group came with opset 21"),
+        (weight_recipe(bits=8, symmetric=False, narrow=False), "fc1.weight", "its zero point is not 0"),
+    ],
+)
+def test_tensorrt8_names_what_it_does_not_take(
+    recipe: Recipe, site: str, reason: str, tmp_path: Path
+) -> None:
+    recipe = recipe.model_copy(update={"include": ("fc1",)})
+    with pytest.raises(Unsupported, match=rf"tensorrt8 cannot take '{site}': {reason}"):
+        lowered(Perceptron(), (5, 64), recipe, tmp_path, "tensorrt8")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_tensorrt8_takes_narrow_codes_in_bytes(tmp_path: Path) -> None:
+    recipe = simple_recipe(weight={"bits": 4}).model_copy(update={"include": ("fc1",)})
+    assert lowered(Perceptron(), (5, 64), recipe, tmp_path, "tensorrt8").exists()
+
+
 def test_tensorrt_takes_blocks_of_64(tmp_path: Path) -> None:
     recipe = weight_recipe(**GROUP).model_copy(update={"include": ("fc1",)})
     assert lowered(Perceptron(), (5, 64), recipe, tmp_path, "tensorrt").exists()

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 from typer.testing import Result
 
+from benchmarks.results import load_summary
 from deploy.tensorrt.manifest import read_manifest
 from quant.files import file_sha256
 from tests.octavo.project import Project, call, check_refused
@@ -46,6 +48,39 @@ def test_an_engine_is_laid_beside_its_model(finished: tuple[Project, Result], ca
     assert len([folder for folder in cache.iterdir() if folder.is_dir()]) == 6
     for name in ("fp32", "fp16-tensorrt"):
         assert (project.out / name / "engine.plan").is_file()
+
+
+def test_a_run_for_tensorrt_8_alone_is_built_of_its_models(project: Project) -> None:
+    project.settings["targets"] = ["tensorrt8"]
+    result = project.run()
+    assert result.exit_code == 0, result.output
+    summary = load_summary(project.out / "summary.json")
+    assert [v.name for v in summary.variants] == ["fp32", "fp32-tensorrt8", "int8-tensorrt8"]
+    for variant in summary.variants[1:]:
+        assert variant.accuracy is not None
+        assert variant.note is not None
+        assert "kernels were not run here" in variant.note
+    for model in ("fp32-tensorrt8", "int8-tensorrt8"):
+        assert onnx.load(project.out / model / "model.onnx").opset_import[0].version == 17
+
+    asked = ("build", project.out, "--library", "tensorrt_rtx", "--json")
+    by_default = json.loads(call(*asked).stdout)
+    assert [(one["variant"], one["fresh"]) for one in by_default] == [("fp32", True), ("int8", True)]
+    named = json.loads(call(*asked, "--target", "tensorrt8").stdout)
+    assert [one["plan"] for one in named] == [one["plan"] for one in by_default]
+    assert (project.out / "fp32-tensorrt8" / "engine.plan").is_file()
+    check_refused(call(*asked, "--target", "tensorrt"), "the run has no target tensorrt;")
+    check_refused(
+        call(*asked, "--target", "ort-x86"), "built of targets tensorrt and tensorrt8, not of 'ort-x86'"
+    )
+
+    matrix = project.folder / "builds.yaml"
+    matrix.write_text(f"library: tensorrt_rtx\nmodels: {{two: {project.out}}}\n")
+    built = call("build", "--matrix", matrix, "--out", project.folder / "engines", "--json")
+    assert [(c["variant"], c["status"]) for c in json.loads(built.stdout)["cells"]] == [
+        ("fp32", "cached"),
+        ("int8", "cached"),
+    ]
 
 
 def test_wrong_requests_are_refused_in_one_line(finished: tuple[Project, Result], project: Project) -> None:

@@ -126,6 +126,7 @@ def test_wrong_requests_are_refused_in_one_line_before_anything_is_built(
     check_refused(call("build", run, "--out", out), "--out goes with --matrix")
     check_refused(call(*asked, "--batches", "1,1,1"), "--batches", "`profiles`")
     check_refused(call(*asked, "--variant", "int8"), "`variants`")
+    check_refused(call(*asked, "--target", "tensorrt8"), "--target", "go with RUN")
     check_refused(call("build", "--matrix", tmp_path / "gone.yaml"), "gone.yaml: cannot be read")
     check_refused(call(*asked, "--library", "onnx"), "unknown library 'onnx'")
     write(tmp_path, run, variants=["fp16", "int4"])

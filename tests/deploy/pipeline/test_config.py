@@ -105,6 +105,6 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["digits", "vit_tiny", "resnet_cifar"])
-def test_the_examples_are_valid_and_serve_every_target(name: str) -> None:
+def test_the_examples_are_valid_and_serve_every_target_but_the_oldest(name: str) -> None:
     config = load_config(ROOT / "examples" / f"{name}.yaml")
-    assert set(config.targets) == set(TARGETS)
+    assert set(config.targets) == set(TARGETS) - {"tensorrt8"}

@@ -72,10 +72,13 @@ def test_lowered_and_in_parity(vit: tuple[Served, ExportNotes], name: str, tmp_p
     assert calls(path) == calls(served.qdq)
 
 
-def test_tensorrt_is_refused_with_the_reason(vit: tuple[Served, ExportNotes], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt8"])
+def test_tensorrt_is_refused_with_the_reason(
+    name: str, vit: tuple[Served, ExportNotes], tmp_path: Path
+) -> None:
     served, _ = vit
-    with pytest.raises(Unsupported, match=r"tensorrt cannot take 'blocks.0.norm1'.*simulated"):
-        lower(served.qdq, served.calibrated, TARGETS["tensorrt"], tmp_path / "m.onnx", {})
+    with pytest.raises(Unsupported, match=rf"{name} cannot take 'blocks.0.norm1'.*simulated"):
+        lower(served.qdq, served.calibrated, TARGETS[name], tmp_path / "m.onnx", {})
     assert not list(tmp_path.iterdir())
 
 

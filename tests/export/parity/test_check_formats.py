@@ -103,7 +103,7 @@ def fp8(tmp_path_factory: pytest.TempPathFactory) -> Served:
     return Served(images, graph, calibrated, path)
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.opset is None])
 def test_fp8_computes_what_was_calibrated(name: str, fp8: Served, tmp_path: Path) -> None:
     path, target = tmp_path / "m.onnx", get_target(name)
     report = check(fp8, path, lowered(fp8, path, target), target)
