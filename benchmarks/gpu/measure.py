@@ -26,6 +26,7 @@ __all__ = ["measure", "work"]
 _COMMAND = (sys.executable, "-m", "benchmarks.gpu")
 _ROOT = Path(__file__).resolve().parents[2]
 _LEAST_S = 5.0
+_WEIGHTS = {"tensorrt": 4, "tensorrt_rtx": 4}  # building takes longest
 _TAIL = 300
 
 
@@ -57,7 +58,7 @@ def measure(folder: Path, out: Path, parts: Sequence[str], seconds: float, budge
         folder: the kit.
         out: the file of the result, written anew after each part.
         parts: names of :data:`benchmarks.gpu.sections.SECTIONS`.
-        seconds: for all of them; each may take an equal share of what is left.
+        seconds: for all of them; each may take a share of what is left, TensorRT the largest.
         budget: of single timings.
 
     Returns:
@@ -75,7 +76,8 @@ def measure(folder: Path, out: Path, parts: Sequence[str], seconds: float, budge
     }
     write_text(out, json.dumps(found, indent=1) + "\n")
     for number, name in enumerate(parts):
-        share = max((end - time.monotonic()) / (len(parts) - number), _LEAST_S)
+        weights = [_WEIGHTS.get(part, 1) for part in parts[number:]]
+        share = max((end - time.monotonic()) * weights[0] / sum(weights), _LEAST_S)
         print(f"{name}: up to {share:.0f} s", file=sys.stderr, flush=True)
         start = time.monotonic()
         rows, ended = _apart(name, folder, budget, share)

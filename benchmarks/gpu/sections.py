@@ -6,6 +6,7 @@ it: a figure of TensorRT comes from TensorRT alone.
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from quant.errors import OctavoError, Unsupported
 __all__ = ["SECTIONS", "Budget", "Row", "rows_of", "section"]
 
 BATCHES = (1, 8)
+_LONGEST = 500  # characters of an error
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ class Row:
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+        """As JSON values; infinity, which JSON has not, as text."""
+        more = {k: str(v) if isinstance(v, float) and not isfinite(v) else v for k, v in self.more.items()}
+        return {**asdict(self), "more": more}
 
 
 Section = Callable[[Kit, Budget], Iterator[Row]]
@@ -146,8 +149,8 @@ def _onnxruntime(kit: Kit, budget: Budget) -> Iterator[Row]:
         try:
             with OrtRunner(file, SessionSettings(providers=(provider, "CPUExecutionProvider"))) as runner:
                 yield from rows_of(by, name, runner, kit, budget)
-        except OctavoError as error:
-            yield Row(by, name, 0, None, {}, str(error))
+        except Exception as error:
+            yield _failed(by, name, 0, error)
 
 
 def _engines(key: str, kit: Kit, budget: Budget) -> Iterator[Row]:
@@ -168,8 +171,8 @@ def _engines(key: str, kit: Kit, budget: Budget) -> Iterator[Row]:
                 }
                 for row in rows_of(by, name, runner, kit, budget):
                     yield Row(row.by, row.what, row.batch, row.timed, {**row.more, **more}, runner.graph_note)
-        except OctavoError as error:
-            yield Row(by, name, 0, None, {}, " ".join(str(error).split()))
+        except Exception as error:
+            yield _failed(by, name, 0, error)
 
 
 def rows_of(by: str, name: str, runner: Any, kit: Kit, budget: Budget) -> Iterator[Row]:
@@ -210,8 +213,15 @@ def _timed(
 ) -> Row:
     try:
         return Row(by, what, batch, time_calls(call, budget.seconds, Meter()), more)
-    except Exception as error:  # what a library does not take on this device is a row, too
-        return Row(by, what, batch, None, more, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    except Exception as error:
+        return _failed(by, what, batch, error)
+
+
+def _failed(by: str, what: str, batch: int, error: Exception) -> Row:
+    """What a library does not take on this device is a row, too, and the others are still measured."""
+    said = " ".join(str(error).split())[:_LONGEST]
+    note = said if isinstance(error, OctavoError) else f"{type(error).__name__}: {said}"
+    return Row(by, what, batch, None, {}, note)
 
 
 def _products(torch: Any, a: Any, b: Any, device: str) -> Iterator[tuple[str, Callable[[], Any]]]:

@@ -42,5 +42,5 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _number(value: float | None, unit: str, digits: int, factor: float = 1.0) -> str:
-    return "–" if value is None else f"{factor * value:.{digits}f}{unit}"
+def _number(value: float | str | None, unit: str, digits: int, factor: float = 1.0) -> str:
+    return "–" if value is None else f"{factor * float(value):.{digits}f}{unit}"

@@ -15,7 +15,7 @@ from quant.errors import BadInput
 from quant.progress import Progress, silent
 from quant.recipe import near
 
-__all__ = ["TARGET", "TARGETS", "Built", "build_run", "variants"]
+__all__ = ["TARGET", "TARGETS", "Built", "build_run", "measured_of", "variants"]
 
 TARGET = "tensorrt"
 TARGETS = (TARGET, "tensorrt8")
@@ -106,15 +106,23 @@ def build_run(
         say(f"build {name}")
         model = line.workspace.path(known[name])
         engine = build_engine(model, settings, cache, library, progress=progress)
-        plan, manifest = lay(engine, model.parent, _measured(line, known[name]))
+        plan, manifest = lay(engine, model.parent, measured_of(line, known[name]))
         built.append(Built(name, plan, manifest, engine.fresh, plan.stat().st_size))
         if not engine.fresh:
             say(f"build {name}: found in the engine cache")
     return built
 
 
-def _measured(line: Line, model: str) -> dict[str, Any] | None:
-    """What the run's summary knows of a model; None before it was measured."""
+def measured_of(line: Line, model: str) -> dict[str, Any] | None:
+    """What a run's summary knows of a model: accuracy, latency, and how they came about.
+
+    Args:
+        line: the run.
+        model: relative to its folder.
+
+    Returns:
+        The figures as JSON values; None before the run was measured.
+    """
     path = line.workspace.path(_SUMMARY)
     try:
         variants = json.loads(path.read_bytes())["variants"]

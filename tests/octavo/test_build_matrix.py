@@ -54,6 +54,7 @@ def test_one_broken_model_among_good_ones_ends_with_1(matrix: Path, finished: tu
     for variant in ("fp16", "int8"):
         cell = out / "two" / variant / "single"
         manifest = json.loads((cell / "engine.json").read_text())
+        assert manifest["measured"]["accuracy"]["n"] == 12
         assert manifest["model"] == file_sha256(run / f"{variant}-tensorrt" / "model.onnx")
         assert manifest["plan"]["sha256"] == file_sha256(cell / "engine.plan")
         assert f"{cell}: " in result.stdout

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deploy.pipeline.line import open_run
 from deploy.tensorrt.build import EngineSettings
 from deploy.tensorrt.matrix.config import Exclude, MatrixConfig
-from deploy.tensorrt.runs import variants
+from deploy.tensorrt.runs import measured_of, variants
 from quant.errors import BadInput
 from quant.recipe import near
 
@@ -28,6 +29,7 @@ class Cell:
         source: the ONNX file.
         origin: what that file is called in lists: the model's name and the path inside it.
         settings: of the engine.
+        measured: what the run knows of the model; None of an ONNX file.
     """
 
     model: str
@@ -36,6 +38,7 @@ class Cell:
     source: Path
     origin: str
     settings: EngineSettings
+    measured: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -62,7 +65,10 @@ def cells_of(config: MatrixConfig) -> tuple[Cell, ...]:
                     continue
                 file = _file(model, place, variant, available)
                 origin = f"{model}/{file.name if file == place else file.relative_to(place).as_posix()}"
-                cells.append(Cell(model, variant, profile, file, origin, described.settings))
+                measured = (
+                    None if file == place else measured_of(open_run(place), str(file.relative_to(place)))
+                )
+                cells.append(Cell(model, variant, profile, file, origin, described.settings, measured))
     for rule in config.exclude:
         if rule not in matched:
             raise BadInput(

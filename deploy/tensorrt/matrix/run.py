@@ -90,5 +90,5 @@ def _timed(
         return Outcome(cell, "failed", time.perf_counter() - start, message=" ".join(str(error).split()))
     place = folder / cell.name
     place.mkdir(parents=True, exist_ok=True)
-    lay(engine, place)
+    lay(engine, place, cell.measured)
     return Outcome(cell, "built" if engine.fresh else "cached", time.perf_counter() - start, engine.manifest)
