@@ -6,6 +6,7 @@ else is a failure. What tunes weights is left out of the recipes, since it chang
 """
 
 import argparse
+import sys
 import tempfile
 import time
 import warnings
@@ -76,13 +77,17 @@ class Cell:
 
 
 def main() -> int:
-    """Build, print, and write the table; returns 1 when a cell failed."""
+    """Build, print, and write the table; returns 1 when a cell failed, 2 without TensorRT-RTX."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bars.architectures", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES)
     parser.add_argument("--out", type=Path, default=Path("runs/bars/architectures.md"))
     arguments = parser.parse_args()
     console = Console(stderr=True)
-    library = find_library("tensorrt_rtx")
+    try:
+        library = find_library("tensorrt_rtx")
+    except Unsupported as error:
+        print(f"architectures: {error}", file=sys.stderr)
+        return 2
     cells: list[Cell] = []
     for name in arguments.only:
         torch.manual_seed(0)

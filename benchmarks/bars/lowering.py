@@ -8,6 +8,7 @@ spread from layer to layer, so no executor that is not bit-exact comes nearer.
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -30,6 +31,7 @@ from deploy.tensorrt.runs import TARGET
 from export.targets import get_target
 from quant.calibrated import CalibratedGraph
 from quant.encoding import freeze
+from quant.errors import BadInput, Unsupported
 
 __all__ = ["RECIPES", "bars_of", "main", "self_agreement_db", "table_of"]
 
@@ -42,7 +44,7 @@ _IMAGES, _BATCH = 32, 8
 
 
 def main() -> int:
-    """Measure, print, and store ``lowering.json``; returns 1 when a bar is missed."""
+    """Measure, print, and store ``lowering.json``; returns 1 when a bar is missed, 2 on bad input."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bars.lowering", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/bars/lowering"), help="kept: a rerun resumes")
     out = parser.parse_args().out
@@ -53,7 +55,11 @@ def main() -> int:
             "bench": BenchConfig(processes=2, warmup=1, calls=2, turn=1),  # its speed is not the question
         }
     )
-    line = do_run(config, out, Console(stderr=True))
+    try:
+        line = do_run(config, out, Console(stderr=True))
+    except (BadInput, Unsupported) as error:
+        print(f"lowering: {error}", file=sys.stderr)
+        return 2
     summary = load_summary(out / "summary.json")
     limit = self_agreement_db(line, RECIPES[0])
     bars = bars_of(_variant(summary, RECIPES[0]), summary.base, limit)

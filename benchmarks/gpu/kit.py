@@ -91,6 +91,8 @@ def prepare(run: Path, folder: Path, images: int = 32, chosen: Sequence[str] = (
     from deploy.tensorrt.runs import variants
     from quant.data.batches import batches
 
+    if images < 1:
+        raise BadInput(f"a kit needs at least 1 sample, got {images}")
     line = open_run(run)
     files = {name: line.workspace.path(file) for name, file in variants(line).items()}
     for name in chosen:
@@ -107,17 +109,20 @@ def prepare(run: Path, folder: Path, images: int = 32, chosen: Sequence[str] = (
     samples = batch.images.numpy().astype(np.float16)
     partial = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    (partial / _MODELS).mkdir(parents=True)
-    for name, file in files.items():
-        shutil.copyfile(file, partial / _MODELS / f"{name}.onnx")
-    rounded = samples.astype(np.float32)
-    logits: dict[str, Any] = {f"{_LOGITS}{n}": _run_onnx(file, rounded) for n, file in files.items()}
-    np.savez_compressed(partial / _SAMPLES, images=samples, **logits)
-    config = line.config.model
-    timm = None if ":" in config.name else {"name": config.name, "kwargs": config.kwargs}
-    about = {"model": timm, "products": [asdict(product) for product in _products(line.graph)]}
-    (partial / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    partial.rename(folder)
+    try:
+        (partial / _MODELS).mkdir(parents=True)
+        for name, file in files.items():
+            shutil.copyfile(file, partial / _MODELS / f"{name}.onnx")
+        rounded = samples.astype(np.float32)
+        logits: dict[str, Any] = {f"{_LOGITS}{n}": _run_onnx(file, rounded) for n, file in files.items()}
+        np.savez_compressed(partial / _SAMPLES, images=samples, **logits)
+        config = line.config.model
+        timm = None if ":" in config.name else {"name": config.name, "kwargs": config.kwargs}
+        about = {"model": timm, "products": [asdict(product) for product in _products(line.graph)]}
+        (partial / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return open_kit(folder)
 
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onnx import TensorProto
+
 from deploy.audit.execute import Executed, execute
 from deploy.audit.graph import GraphIndex, module_name
 from deploy.audit.macs import MAC_OPS, Kind, work_of
 from deploy.audit.report import AuditReport, Multiplication
-from deploy.audit.rules import Finding, left_out
+from deploy.audit.rules import Finding, left_out, weight_only
 from deploy.audit.site import Site, Target
 from deploy.audit.trace import filter_shape
 from deploy.cpu import cpu_info
@@ -141,6 +143,7 @@ def _multiplications(name: str, executed: Executed, doing: Mapping[str, EngineLa
     for work in work_of(node, graph, executed.tensors, filter_shape(written, executed.original)):
         site = Site(written, node, executed.original, work.kind, Target.ORT_X86)
         integer = layer is not None and layer.eight_bits
+        weight_alone = _weight_alone(site)
         found.append(
             Multiplication(
                 module=module_name(written, executed.original),
@@ -150,14 +153,20 @@ def _multiplications(name: str, executed: Executed, doing: Mapping[str, EngineLa
                 kind=work.kind,
                 macs=work.macs,
                 integer=integer,
-                intended=site.quantized,
-                findings=() if integer else _findings(site, layer, work.kind),
+                intended=site.quantized and not weight_alone,
+                findings=() if integer else _findings(site, layer, work.kind, weight_alone),
             )
         )
     return found
 
 
-def _findings(site: Site, layer: EngineLayer | None, kind: Kind) -> tuple[Finding, ...]:
+def _weight_alone(site: Site) -> bool:
+    """Whether the model quantizes the weight and, on purpose, not what it is multiplied with."""
+    stored = site.weight is not None and site.weight.dequantize is not None
+    return stored and all(operand.dequantize is None for operand in site.activations)
+
+
+def _findings(site: Site, layer: EngineLayer | None, kind: Kind, weight_alone: bool) -> tuple[Finding, ...]:
     if layer is None:
         return (
             Finding(
@@ -166,6 +175,11 @@ def _findings(site: Site, layer: EngineLayer | None, kind: Kind) -> tuple[Findin
                 "look for its neighbours in the engine's layer information",
             ),
         )
+    if weight_alone:
+        assert site.weight is not None
+        assert site.weight.dequantize is not None
+        bits = 4 if site.element_type(site.weight.dequantize) == TensorProto.INT4 else 8
+        return (weight_only(bits),)
     if not site.quantized:
         return (left_out(kind),)
     kernel = layer.kernel or layer.kind
@@ -203,7 +217,7 @@ def _layer(layer: Mapping[str, Any]) -> EngineLayer:
 
 
 def _types(tensors: Any) -> tuple[str, ...]:
-    found = [t for t in tensors or () if isinstance(t, Mapping)]
+    found = [t for t in tensors if isinstance(t, Mapping)] if isinstance(tensors, list) else []
     return tuple(str(t.get("DataType") or t.get("Format/Datatype") or "unknown") for t in found)
 
 

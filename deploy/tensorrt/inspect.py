@@ -35,7 +35,7 @@ def layer_information(file: Path, machine: Machine | None = None) -> tuple[dict[
         told = json.loads(file.read_bytes())
     except OSError as error:
         raise BadInput(f"{file}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{file}: is neither an engine.plan nor JSON with an engine's layers") from error
     if not isinstance(told, dict):
         raise BadInput(f"{file}: is not the layer information of a TensorRT engine: it has no 'Layers'")

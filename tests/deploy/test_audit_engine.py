@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -100,6 +101,35 @@ def test_a_product_that_no_layer_names_is_no_integer(model: Path) -> None:
     assert [finding.rule for finding in found.findings] == ["not-in-engine"]
 
 
+def rewired(model: Path, folder: Path, operand: int) -> tuple[Path, str]:
+    """The same model, with one factor of fc2 taken past its DequantizeLinear: float there."""
+    changed = onnx.load(model)
+    writers = {name: node for node in changed.graph.node for name in node.output}
+    (fc2,) = [n for n in changed.graph.node if n.op_type == "MatMul" and "fc2" in n.name]
+    pair = writers[fc2.input[operand]]
+    if operand == 0:
+        fc2.input[0] = writers[pair.input[0]].input[0]
+    else:
+        floats = onnx.numpy_helper.from_array(np.zeros((192, 48), np.float16), "floats")
+        changed.graph.initializer.append(floats)
+        fc2.input[1] = floats.name
+    onnx.save(changed, folder / "rewired.onnx")
+    return folder / "rewired.onnx", str(fc2.name)
+
+
+def test_a_weight_quantized_alone_is_no_fault_and_an_activation_quantized_alone_is(
+    model: Path, tmp_path: Path
+) -> None:
+    path, fc2 = rewired(model, tmp_path, 0)
+    report = audit_engine(path, layers_of(path, (fc2,)), "TensorRT 10")
+    assert not report.unfused
+    (alone,) = report.weight_only
+    assert alone.module == "blocks.0.mlp.fc2"
+    path, fc2 = rewired(model, tmp_path, 1)
+    (found,) = audit_engine(path, layers_of(path, (fc2,)), "TensorRT 10").unfused
+    assert [finding.rule for finding in found.findings] == ["one-factor"]
+
+
 @pytest.mark.parametrize(
     ("kernel", "inputs", "eight"),
     [
@@ -124,6 +154,12 @@ def test_what_is_no_information_or_of_another_model_is_refused(model: Path, tmp_
     check_refused(call("audit", model, "--engine", tmp_path / "names.json"), "profiling verbosity DETAILED")
     (tmp_path / "empty.json").write_text("{}")
     check_refused(call("audit", model, "--engine", tmp_path / "empty.json"), "has no 'Layers'")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    check_refused(
+        call("audit", model, "--engine", tmp_path / "deep.json"), "is neither an engine.plan nor JSON"
+    )
+    (tmp_path / "odd.json").write_text(json.dumps({"Layers": [{"Name": 3, "Inputs": 5, "Metadata": None}]}))
+    check_refused(call("audit", model, "--engine", tmp_path / "odd.json"), "built of another model")
     with pytest.raises(BadInput, match="built of another model"):
         audit_engine(model, {"Layers": [{"Name": "stem"}]}, "TensorRT")
 

@@ -53,7 +53,7 @@ def diagnose(site: Site) -> tuple[Finding, ...]:
 
 def weight_only(bits: int) -> Finding:
     """Describe a product of which only the weight is quantized."""
-    return Finding("weight-only", f"weight-only: {bits}-bit weights, made float32 for a product in float", "")
+    return Finding("weight-only", f"weight-only: {bits}-bit weights, made float for a product in float", "")
 
 
 def left_out(kind: Kind) -> Finding:

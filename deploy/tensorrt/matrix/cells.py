@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.pipeline.line import open_run
+from deploy.pipeline.line import Line, open_run
 from deploy.tensorrt.build import EngineSettings
 from deploy.tensorrt.matrix.config import Exclude, MatrixConfig
 from deploy.tensorrt.runs import measured_of, variants
@@ -55,8 +55,8 @@ def cells_of(config: MatrixConfig) -> tuple[Cell, ...]:
     """
     cells, matched = [], set()
     for model, place in config.models.items():
-        available = _variants(model, place)
-        wanted = available if config.variants is None or _is_file(place) else config.variants
+        line, available = _variants(model, place)
+        wanted = available if config.variants is None or line is None else config.variants
         for variant in wanted:
             for profile, described in config.profiles.items():
                 excluding = [rule for rule in config.exclude if rule.matches(model, variant, profile)]
@@ -65,9 +65,7 @@ def cells_of(config: MatrixConfig) -> tuple[Cell, ...]:
                     continue
                 file = _file(model, place, variant, available)
                 origin = f"{model}/{file.name if file == place else file.relative_to(place).as_posix()}"
-                measured = (
-                    None if file == place else measured_of(open_run(place), str(file.relative_to(place)))
-                )
+                measured = None if line is None else measured_of(line, file.relative_to(place).as_posix())
                 cells.append(Cell(model, variant, profile, file, origin, described.settings, measured))
     for rule in config.exclude:
         if rule not in matched:
@@ -80,12 +78,13 @@ def cells_of(config: MatrixConfig) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def _variants(model: str, place: Path) -> Mapping[str, Path]:
-    """Names of the variants to their files, which need not be there."""
+def _variants(model: str, place: Path) -> tuple[Line | None, Mapping[str, Path]]:
+    """The run, if it is one, and names of the variants to their files, which need not be there."""
     if _is_file(place):
-        return {ONNX: place}
+        return None, {ONNX: place}
     try:
-        return {name: place / file for name, file in variants(open_run(place)).items()}
+        line = open_run(place)
+        return line, {name: place / file for name, file in variants(line).items()}
     except BadInput as error:
         raise BadInput(f"models.{model}: {error}") from error
 

@@ -76,6 +76,8 @@ def test_what_cannot_be_packed_or_opened_is_refused(run: Path, kit: Kit, tmp_pat
         prepare(run, tmp_path / "k", chosen=["fp8"])
     with pytest.raises(BadInput, match="is not the folder of a run"):
         prepare(tmp_path, tmp_path / "k")
+    with pytest.raises(BadInput, match="at least 1 sample, got 0"):
+        prepare(run, tmp_path / "k", images=0)
     with pytest.raises(BadInput, match="is not a kit"):
         open_kit(tmp_path)
     assert list(tmp_path.iterdir()) == []
