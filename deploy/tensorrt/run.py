@@ -126,9 +126,10 @@ class TensorRtRunner:
 
     def layer_information(self) -> dict[str, Any]:
         """What the engine is made of, as ``IEngineInspector`` tells it for the largest shapes."""
+        engine = self.engine  # says so where it is closed
         slot = self._free.get()
         try:
-            return slot.layer_information(self.engine, self._library.module)
+            return slot.layer_information(engine, self._library.module)
         finally:
             self._free.put(slot)
 

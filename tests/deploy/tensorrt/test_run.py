@@ -73,8 +73,9 @@ def test_every_shape_of_the_profile_runs(tmp_path: Path) -> None:
         runner.infer({"x": images(2, 2)})
         np.testing.assert_array_equal(first, kept, "the answer is the caller's own")
     assert [gpu.closed for gpu in streams] == [True]
-    with pytest.raises(InternalError, match="outside its `with` block"):
-        runner.infer({"x": images(1)})
+    for call in (lambda: runner.infer({"x": images(1)}), runner.layer_information):
+        with pytest.raises(InternalError, match="outside its `with` block"):
+            call()
 
 
 def test_a_shape_that_returns_is_launched_as_one_graph(tmp_path: Path, driver: FakeDriver) -> None:
