@@ -5,8 +5,8 @@ The projection reads x = softmax(S) V, and each channel of x is a mean over toke
     W_V,c ← W_V,c / r_c,   b_V,c ← b_V,c / r_c,   W_proj,:c ← r_c W_proj,:c
     r = s / mean(s),   s_c = u_c^a / w_c^b
 
-with u_c the range or largest magnitude of x_c and w_c = max |W_proj,:c|; row c of the values costs nothing,
-for it has a scale of its own. Because the rows of a softmax sum to one, an offset of V is an offset of x::
+with u_c the range, largest or mean magnitude of x_c and w_c = max |W_proj,:c|; row c of the values costs
+nothing, for it has a scale of its own. Because the rows of a softmax sum to one, an offset of V is one of x::
 
     b_V,c ← b_V,c + d_c,   b_proj ← b_proj − W_proj d,   d_c = −(low_c + high_c) / 2
 
@@ -48,12 +48,13 @@ class ValueProjectionScaleOptions(ExponentOptions):
     """Options.
 
     Attributes:
-        statistic: u_c, the channel's ``range`` or its largest magnitude ``amax``.
+        statistic: u_c, the channel's ``range``, its largest magnitude ``amax``, or ``mean_abs`` over the
+            sampled rows.
         weight_exponent: b, a number or ``complement`` for 1 − a.
         centre: move every channel's range around zero.
     """
 
-    statistic: Literal["range", "amax"] = "amax"
+    statistic: Literal["range", "amax", "mean_abs"] = "amax"
     weight_exponent: WeightExponent = 0.0
     centre: bool = False
 
@@ -71,7 +72,8 @@ class ValueProjectionScale:
 
     def sampled(self, graph: fx.GraphModule) -> Collection[fx.Node]:
         """The same, where rows are looked at."""
-        return self.watched(graph) if self._options.searches else []
+        options = self._options
+        return self.watched(graph) if options.searches or options.statistic == "mean_abs" else []
 
     def apply(self, graph: fx.GraphModule, seen: Statistics, recipe: Recipe) -> list[MethodNote]:
         """Fold into the values of every attention with a linear layer behind it."""
@@ -93,9 +95,7 @@ class ValueProjectionScale:
         bounds = seen[value]
         middle = (bounds.low.double() + bounds.high.double()) / 2
         offset = -middle if self._options.centre else torch.zeros_like(middle)  # d [C]
-        centred = ChannelRange(bounds.low + offset, bounds.high + offset)
-        range_ = bounds.high - bounds.low if self._options.statistic == "range" else centred.amax
-        activation = without_zeros(range_.double())  # u [C]
+        activation = without_zeros(self._statistic(found, seen, offset).double())  # u [C]
         weight = tensor_of(graph, str(constant_name(found.linear.args[1]))).detach()
         column = without_zeros(weight.abs().amax(dim=0).double())  # w [C]
 
@@ -129,6 +129,16 @@ class ValueProjectionScale:
             torch.zeros_like(rows).index_put((found.rows,), offset / ratio),
         )
         return text
+
+    def _statistic(self, found: ValueProjection, seen: Statistics, offset: Tensor) -> Tensor:
+        value = _input(found)
+        low, high = seen[value].low, seen[value].high
+        if self._options.statistic == "range":
+            return high - low
+        if self._options.statistic == "amax":
+            return ChannelRange(low + offset, high + offset).amax
+        name = f"{NAME}/{found.layer}/mean_abs"
+        return seen.once(name, lambda: (seen.samples[value] + offset).abs().mean(dim=0))
 
 
 def fold_into_values(graph: fx.GraphModule, found: ValueProjection, ratio: Tensor, offset: Tensor) -> None:
