@@ -9,15 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
-
-if TYPE_CHECKING:
-    from deploy.pipeline.line import Line
 
 __all__ = ["app", "main"]
 
@@ -50,25 +47,42 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.
 
 
 @app.command()
-def run(config: Config, out: Out) -> None:
-    """Do the whole line: quantize, export, lower, audit, bench, report.
+def run(
+    config: Config,
+    out: Out,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Of a suite, the runs to do. Repeatable.")
+    ] = None,
+) -> None:
+    """Do the whole line: quantize, export, lower, audit, bench, profile, analyse, report.
 
-    Stages whose inputs have not changed are skipped, so an interrupted run goes on where it stopped.
+    Stages whose inputs have not changed are skipped, so an interrupted run goes on where it stopped. A
+    configuration with `runs` is a suite: each of them goes to RUN/NAME, and RUN has one report of all.
     """
-    from benchmarks.stages import STAGES, do_stage
+    from benchmarks.suite import begin, do_runs
 
-    line = _begin(config, out)
-    for stage in STAGES:
-        do_stage(line, stage, _say)
-    report([out])
+    lines = begin(config, out, only or ())
+    do_runs(lines, _say)
+    folders = [line.workspace.root for line in lines]
+    report(folders, out)
+
+
+@app.command()
+def analyse(run: Run, force: Force = False) -> None:
+    """Do the profiles and analyses of a run's configuration again; `octavo report` shows them."""
+    from benchmarks.stages import go_on
+
+    go_on(run, "profile", _say, force)
+    go_on(run, "analyse", _say, force)
 
 
 @app.command()
 def quantize(config: Config, out: Out, force: Force = False) -> None:
     """Begin a run: calibrate the model with each recipe."""
     from benchmarks.stages import do_stage
+    from benchmarks.suite import begin_run
 
-    do_stage(_begin(config, out), "quantize", _say, force)
+    do_stage(begin_run(config, out), "quantize", _say, force)
 
 
 @app.command()
@@ -423,16 +437,6 @@ def _build_matrix(matrix: Path, folder: Path, library: str | None, json: bool) -
             print(f"{folder / one.cell.name}: {one.text}")
     if built.failed:
         raise typer.Exit(FAILED)
-
-
-def _begin(config: Path, out: Path) -> "Line":
-    from deploy.pipeline.config import copied_config, load_config
-    from deploy.pipeline.line import CONFIG, Line
-
-    line = Line(load_config(config), out)
-    line.check()
-    line.workspace.write(CONFIG, copied_config(config, out))
-    return line
 
 
 def _say(text: str) -> None:

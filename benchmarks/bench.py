@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.accuracy import Accuracy, LabelledBatch, collect, score
+from benchmarks.accuracy import Accuracy, LabelledBatch, Predictions, collect, score
 from benchmarks.harness.backends import open_model
 from benchmarks.harness.process import Footprint, Process, Subject
 from benchmarks.harness.turns import Times, take_turns
@@ -27,6 +27,7 @@ from quant.errors import BadInput
 __all__ = ["BenchSettings", "Candidate", "Speed", "bench_accuracy", "bench_speed", "bound_cpus"]
 
 Batches = Callable[[], Iterable[LabelledBatch]]
+Judge = Callable[[Predictions, Predictions | None], Accuracy]
 
 
 class BenchSettings(BaseModel):
@@ -92,6 +93,7 @@ def bench_accuracy(
     settings: BenchSettings,
     *,
     reference: str = "fp32",
+    judge: Judge = score,
     total: int | None = None,
     console: Console | None = None,
 ) -> dict[str, Accuracy]:
@@ -102,6 +104,7 @@ def bench_accuracy(
         batches: opens the labelled images; called once per variant, always giving the same ones.
         settings: see `BenchSettings`.
         reference: name of the candidate the others are compared with.
+        judge: makes figures of answers and the reference's answers.
         total: number of images when known, for the progress bar.
         console: where progress is drawn; standard error when left out.
 
@@ -123,7 +126,7 @@ def bench_accuracy(
                 console=console,
             )
     truth = answers[reference]
-    return {c.name: score(answers[c.name], None if c.name == reference else truth) for c in candidates}
+    return {c.name: judge(answers[c.name], None if c.name == reference else truth) for c in candidates}
 
 
 def bench_speed(

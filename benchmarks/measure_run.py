@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.accuracy import score
 from benchmarks.bench import bench_accuracy, bench_speed
 from benchmarks.environment import describe_environment
 from benchmarks.latency import Noise
+from benchmarks.multilabel import score_bits
 from benchmarks.recorded import check_float
 from benchmarks.results import Summary, Variant, save_summary
 from benchmarks.run_load import check_load, run_load
@@ -46,6 +48,7 @@ def _inputs(line: Line) -> Any:
         "images": source_identity(line.config.validation, line.validation),
         "preprocessing": line.loaded.preprocessing.to_metadata(),
         "settings": line.config.bench.model_dump(mode="json"),
+        "task": line.config.task,
         "cpu": asdict(cpu_info()),
     }
 
@@ -59,7 +62,8 @@ def _bench(line: Line, folder: Path) -> None:
         return batches(line.validation, line.loaded.preprocessing, size)
 
     judged, total = [*measured, *simulated(line)], len(line.validation)
-    accuracy = bench_accuracy(judged, images, settings, reference=FLOAT, total=total)
+    judge = score_bits if line.config.task == "multilabel" else score
+    accuracy = bench_accuracy(judged, images, settings, reference=FLOAT, judge=judge, total=total)
     if line.config.bench.recorded_top1 is not None:
         check_float(line, accuracy[FLOAT], line.config.bench.recorded_top1)
     some = np.asarray(next(iter(images())).images, dtype=np.float32)

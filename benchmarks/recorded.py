@@ -8,6 +8,7 @@ from deploy.pipeline.images import Spread
 from deploy.pipeline.line import Line
 from quant.data.batches import Batch, batches
 from quant.data.preprocessing import Preprocessing
+from quant.errors import BadInput
 
 __all__ = ["check_float"]
 
@@ -25,6 +26,9 @@ def check_float(line: Line, measured: Accuracy, recorded: float) -> None:
     Raises:
         BadInput: the figure cannot be that of the model on these images.
     """
+    own = line.loaded.preprocessing
+    if not isinstance(own, Preprocessing):
+        raise BadInput("bench: recorded_top1 is for models that take images; leave it out")
     some = Spread(line.validation, _IMAGES)
     size = line.batch_size(line.config.bench.accuracy_batch)
     with OrtRunner(line.workspace.path(FLOAT_FILE)) as runner:
@@ -36,4 +40,4 @@ def check_float(line: Line, measured: Accuracy, recorded: float) -> None:
             )
             return collect(runner, found, title="looking for the mistake", total=len(some))
 
-        check_recorded(measured, recorded, line.loaded.preprocessing, answers)
+        check_recorded(measured, recorded, own, answers)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from benchmarks.analyses.stage import analysis_steps, profile_steps
 from benchmarks.measure_run import bench_steps
 from deploy.pipeline import audit, export, lower, quantize
 from deploy.pipeline.line import Line, open_run
@@ -17,6 +18,8 @@ STAGES: Mapping[str, Callable[[Line], list[Step]]] = {
     "lower": lower.steps,
     "audit": audit.steps,
     "bench": bench_steps,
+    "profile": profile_steps,
+    "analyse": analysis_steps,
 }
 """Stage to what gives its steps."""
 
@@ -24,6 +27,7 @@ _VERBS = {
     "quantize": "octavo quantize CONFIG.yaml --out {run}",
     "export": "octavo export {run}",
     "lower": "octavo lower {run}",
+    "bench": "octavo bench {run}",
 }
 
 

@@ -1,20 +1,19 @@
-"""A recipe: which roles are quantized, in what format, and by which methods. It is read from YAML."""
+"""A recipe: which roles are quantized, in what format, and by which methods."""
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from quant.errors import BadInput
 from quant.mixed.settings import MixedPrecision
 from quant.observers import make_observer, observer_names
+from quant.recipe_file import read_recipes, shipped_recipes
 from quant.roles import ROLES
 from quant.spec import QuantSpec
+from quant.words import near
 
 __all__ = [
     "MethodSettings",
@@ -22,6 +21,7 @@ __all__ = [
     "Recipe",
     "explain",
     "load_recipe",
+    "load_recipes",
     "near",
     "parse",
     "shipped_recipes",
@@ -113,32 +113,26 @@ class Recipe(BaseModel):
         return None if name is None else self.specs[name]
 
 
-def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with the product, by name."""
-    folder = Path(str(files("quant") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """Read a shipped recipe by name, or a file.
+    """Read a shipped recipe by name, or a file that holds one.
 
     Raises:
         BadInput: no such recipe, not YAML, or an unknown or wrong key; the message names it.
     """
-    shipped = shipped_recipes()
-    path = shipped.get(str(name_or_path)) or Path(name_or_path)
-    if not path.is_file():
-        raise BadInput(
-            f"no recipe '{name_or_path}'{near(Path(name_or_path).name, shipped)}; shipped: "
-            f"{', '.join(shipped)}, or give the path of a YAML file"
-        )
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise BadInput(f"recipe {path} must be a mapping with the keys {', '.join(Recipe.model_fields)}")
-    return parse(Recipe, data, f"recipe {path}")
+    recipes = load_recipes(name_or_path)
+    if len(recipes) > 1:
+        names = ", ".join(recipe.name for recipe in recipes)
+        raise BadInput(f"recipe {name_or_path} is a grid of {len(recipes)} ({names}); one is needed here")
+    return recipes[0]
+
+
+def load_recipes(name_or_path: str | Path) -> tuple[Recipe, ...]:
+    """Read a shipped recipe by name, or a file: one recipe, or a grid (:mod:`quant.recipe_file`).
+
+    Raises:
+        BadInput: as :func:`load_recipe`.
+    """
+    return tuple(parse(Recipe, data, f"recipe {name_or_path}") for data in read_recipes(name_or_path))
 
 
 def parse(model: type[M], data: Mapping[str, Any], what: str) -> M:
@@ -167,12 +161,6 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
             message = item["msg"].removeprefix("Value error, ")
             parts.append(f"{where}: {message}" if where else message)
     return "; ".join(parts)
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean '…'?)`` with the known word closest to ``word``, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

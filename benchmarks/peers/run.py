@@ -81,6 +81,8 @@ def make_peers(
     """
     peers = get_peers(names)
     line = open_run(run)
+    if line.config.task != "classification":
+        raise BadInput(f"peers are judged by the classes they name; the run's task is {line.config.task}")
     float_model = line.workspace.sha256(FLOAT_FILE)
     workspace = Workspace(out if out is not None else run / FOLDER)
     cache = cache_folder()

@@ -105,6 +105,8 @@ def place(
     """
     line = open_run(root)
     chosen, where = line.recipe_named(recipe), line.target_named(target)
+    if line.config.task != "classification":
+        raise Unsupported(f"octavo place judges classes; the run's task is {line.config.task}")
     if not where.runs_here:
         raise Unsupported(
             f"{where.name} is not run on this machine: a placement is searched by timing layers on the target"
@@ -180,6 +182,8 @@ def _measure(
     for name in ("batch_sizes", "threads"):
         bench[name] = bench[name][:1]
     bench.pop("load", None)
+    for later in ("profile", "analyses"):
+        config.pop(later, None)
     changes = {"recipe": [f"recipes/{name}.yaml" for name in recipes], "targets": [target.name]}
     write_text(folder / CONFIG, yaml.safe_dump(config | changes | {"bench": bench}, sort_keys=False))
     inner = open_run(folder)

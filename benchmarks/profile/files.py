@@ -18,7 +18,7 @@ from benchmarks.profile.rows import COLUMNS, HISTOGRAM_COLUMNS, Cell, histogram_
 from benchmarks.profile.sensitivity import draw_measured
 from quant.profile import OUTLIER_SIGMAS, Profile, remedies
 
-__all__ = ["replace_folder", "summary_of", "write_profile"]
+__all__ = ["plain_json", "replace_folder", "summary_of", "write_profile"]
 
 
 def write_profile(
@@ -50,7 +50,7 @@ def write_profile(
     def write(new: Path) -> None:
         for name, text in tables.items():
             (new / name).write_text(text, encoding="utf-8", newline="")
-        (new / "summary.json").write_text(json.dumps(_plain(summary), indent=1) + "\n", encoding="utf-8")
+        (new / "summary.json").write_text(json.dumps(plain_json(summary), indent=1) + "\n", encoding="utf-8")
         (new / "plots").mkdir()
         for drawing in drawings:
             (new / "plots" / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
@@ -134,12 +134,12 @@ def _csv(columns: Iterable[str], cells: Iterable[Mapping[str, Cell]]) -> str:
     return text.getvalue()
 
 
-def _plain(value: Any) -> Any:
-    """JSON knows no infinity; the strings are the ones of the run's summary."""
+def plain_json(value: Any) -> Any:
+    """The value without infinities, which JSON does not know; they become the strings of a run's summary."""
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain_json(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain_json(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

@@ -1,4 +1,4 @@
-"""Profile one variant of a run."""
+"""Profile variants of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +9,14 @@ from benchmarks.profile.files import write_profile
 from benchmarks.profile.measure import asked, measure_layers, untuned
 from benchmarks.profile.terminal import print_profile, print_sensitivity
 from deploy.pipeline.images import Spread, calibration_batches
-from deploy.pipeline.line import open_run, variant_name
+from deploy.pipeline.line import Line, open_run, variant_name
 from deploy.pipeline.progress_bar import progress_bar
+from export.targets import Target
 from quant.encoding import freeze
 from quant.profile import profile
+from quant.recipe import Recipe
 
-__all__ = ["profile_run"]
+__all__ = ["profile_run", "profile_variant"]
 
 
 def profile_run(
@@ -48,16 +50,31 @@ def profile_run(
         Unsupported: metrics are asked for and a layer's format has only one width.
     """
     line = open_run(root)
-    chosen = line.recipe_named(recipe)
-    where = line.target_named(target)
-    calibrated = line.calibrated(chosen)
+    chosen, where = line.recipe_named(recipe), line.target_named(target)
+    folder = line.workspace.path(f"{variant_name(chosen, where)}/profile")
+    profile_variant(line, chosen, where, images, metrics, bits, folder, console)
+    return folder
+
+
+def profile_variant(
+    line: Line,
+    recipe: Recipe,
+    target: Target,
+    images: int,
+    metrics: Sequence[str],
+    bits: Sequence[int],
+    folder: Path,
+    console: Console | None = None,
+) -> None:
+    """Profile a variant of a run into ``folder``, as :func:`profile_run` does."""
+    calibrated = line.calibrated(recipe)
     settings = asked(metrics, bits, calibrated) if metrics else None
-    freeze(calibrated, where.encoding(line.config.saturation_guard))
+    freeze(calibrated, target.encoding(line.config.saturation_guard))
     some = Spread(line.validation, images)
     size = line.batch_size(line.config.calibration_batch)
     preprocessing = line.loaded.preprocessing
     batches = calibration_batches(some, preprocessing, size)(None)
-    name = variant_name(chosen, where)
+    name = variant_name(recipe, target)
     sensitivity = None
     with progress_bar(name) as show:
         done = 0
@@ -73,16 +90,14 @@ def profile_run(
             learned_from = calibration_batches(line.calibration, preprocessing, size)
             plain = untuned(calibrated, line.graph, learned_from, show)
             sensitivity = measure_layers(plain, list(seen), metrics, settings, show)
-    folder = line.workspace.path(f"{name}/profile")
     folder.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "model": line.loaded.name,
-        "recipe": chosen.name,
-        "target": where.name,
+        "recipe": recipe.name,
+        "target": target.name,
         "data": line.validation_in_words,
     }
     write_profile(found, folder, about, sensitivity)
     print_profile(found, f"{line.loaded.name}, {name}", console)
     if sensitivity:
         print_sensitivity(sensitivity, console)
-    return folder

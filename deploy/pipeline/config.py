@@ -17,12 +17,16 @@ from quant.models.config import ModelConfig
 from quant.recipe import parse, shipped_recipes
 
 __all__ = [
+    "AnalysisConfig",
     "BenchConfig",
     "LoadConfig",
+    "ProfileConfig",
     "RunConfig",
+    "config_of",
     "copied_config",
     "is_relative",
     "load_config",
+    "moved_config",
     "read_yaml",
 ]
 
@@ -89,6 +93,50 @@ class BenchConfig(BaseModel):
         return full_names(value)
 
 
+class ProfileConfig(BaseModel):
+    """What `octavo profile` says, as a part of the run; see there.
+
+    Attributes:
+        recipes: those whose variants are profiled; all when left out.
+        target: the target whose number formats are used; the first when left out.
+        images: how many validation images.
+        sensitivity: metrics that each layer is measured with, too.
+        bits: the widths of that.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipes: tuple[str, ...] | None = None
+    target: str | None = None
+    images: PositiveInt = 64
+    sensitivity: tuple[str, ...] = ()
+    bits: tuple[PositiveInt, ...] = Field(default=(4, 6, 8), min_length=1)
+
+
+class AnalysisConfig(BaseModel):
+    """One analysis by name; every other key is an option of that analysis.
+
+    Attributes:
+        name: one that is registered, see :mod:`benchmarks.analyses`.
+        label: what its folder is called; the name when left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+    label: str = Field(default="", pattern=r"^[a-z0-9_]*$")
+
+    @property
+    def folder(self) -> str:
+        """What its folder is called."""
+        return self.label or self.name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The analysis' own keys."""
+        return dict(self.model_extra or {})
+
+
 class RunConfig(BaseModel):
     """Everything a run is made from.
 
@@ -105,6 +153,13 @@ class RunConfig(BaseModel):
         bench: what is measured.
         calibration_batch: images per forward pass of the calibration.
         seed: of random weights, where the model names no trained ones.
+        task: what the outputs [N, K] mean: scores of K classes, or K answers of yes (above 0) and no, whose
+            label is the integer with bit i set where answer i is yes.
+        code: a folder with modules of yours: factories of models, plug-ins.
+        plugins: modules that are imported first, so that what they register can be named here: kinds of image
+            sources, observers, methods, analyses.
+        profile: also profile variants.
+        analyses: what else is made of the results, in order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -119,6 +174,19 @@ class RunConfig(BaseModel):
     bench: BenchConfig = BenchConfig()
     calibration_batch: PositiveInt = 16
     seed: int = Field(default=0, ge=0)
+    task: Literal["classification", "multilabel"] = "classification"
+    code: Path | None = None
+    plugins: tuple[str, ...] = ()
+    profile: ProfileConfig | None = None
+    analyses: tuple[AnalysisConfig, ...] = ()
+
+    @field_validator("analyses")
+    @classmethod
+    def _own_folders(cls, value: tuple[AnalysisConfig, ...]) -> tuple[AnalysisConfig, ...]:
+        folders = [entry.folder for entry in value]
+        if len(set(folders)) != len(folders):
+            raise ValueError(f"each needs a `label` of its own, got {', '.join(folders)}")
+        return value
 
     @field_validator("recipe", "targets", mode="before")
     @classmethod
@@ -141,6 +209,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "validation": SourceConfig,
     "export": ExportSettings,
     "bench": BenchConfig,
+    "profile": ProfileConfig,
 }
 
 
@@ -153,7 +222,12 @@ def load_config(path: Path) -> RunConfig:
     Raises:
         BadInput: the file cannot be read, or has an unknown key or a wrong value; one line names it.
     """
-    return _with_paths(_read(path), lambda p: path.parent / p)
+    return config_of(read_yaml(path, RunConfig), path)
+
+
+def config_of(data: Mapping[str, Any], path: Path) -> RunConfig:
+    """The configuration that a file, or a part of it, holds, as :func:`load_config` gives it."""
+    return _with_paths(_parsed(data, path), lambda p: path.parent / p)
 
 
 def copied_config(path: Path, folder: Path) -> str:
@@ -162,8 +236,13 @@ def copied_config(path: Path, folder: Path) -> str:
     Raises:
         BadInput: as :func:`load_config`.
     """
+    return moved_config(read_yaml(path, RunConfig), path, folder)
+
+
+def moved_config(data: Mapping[str, Any], path: Path, folder: Path) -> str:
+    """What a file, or a part of it, holds, as YAML that means the same when it lies in ``folder``."""
     here, there = path.parent.resolve(), folder.resolve()
-    moved = _with_paths(_read(path), lambda p: Path(os.path.relpath(here / p, there)))
+    moved = _with_paths(_parsed(data, path), lambda p: Path(os.path.relpath(here / p, there)))
     return yaml.safe_dump(moved.model_dump(mode="json", exclude_none=True), sort_keys=False)
 
 
@@ -189,8 +268,8 @@ def is_relative(path: Path) -> bool:
     return not path.is_absolute() and not str(path).startswith(("$", "~"))
 
 
-def _read(path: Path) -> RunConfig:
-    data = read_yaml(path, RunConfig)
+def _parsed(data: Mapping[str, Any], path: Path) -> RunConfig:
+    data = dict(data)
     for name, section in _SECTIONS.items():  # one by one, so that a message can list the keys of the section
         if isinstance(data.get(name), dict):
             data[name] = parse(section, data[name], f"{path}, {name}")
@@ -212,6 +291,7 @@ def _with_paths(config: RunConfig, move: Callable[[Path], Path]) -> RunConfig:
         "model": config.model.model_copy(update={"weights": moved(config.model.weights)}),
         "calibration": source(config.calibration),
         "validation": source(config.validation),
+        "code": moved(config.code),
         "recipe": tuple(r if r in shipped else str(moved(Path(r))) for r in config.recipe),
     }
     return config.model_copy(update=changes)

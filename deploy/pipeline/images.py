@@ -4,14 +4,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from torch import Tensor
 
 from quant.calibrate import Batches
 from quant.data.batches import batches
 from quant.data.config import SourceConfig, expand
-from quant.data.preprocessing import Preprocessing
-from quant.data.sources import ImageSource
+from quant.data.preparation import Preparation
+from quant.data.sources import ImageSource, Sample
 
 __all__ = ["Spread", "calibration_batches", "describe_source", "source_identity"]
 
@@ -29,7 +28,7 @@ class Spread:
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int) -> tuple[Sample, int]:
         return self._source[self._indices[index]]
 
     def name(self, index: int) -> str:
@@ -37,7 +36,7 @@ class Spread:
         return self._source.name(self._indices[index])
 
 
-def calibration_batches(source: ImageSource, preprocessing: Preprocessing, batch_size: int) -> Batches:
+def calibration_batches(source: ImageSource, preprocessing: Preparation, batch_size: int) -> Batches:
     """The images in batches [B, C, H, W], as :func:`quant.calibrate.calibrate` asks for them."""
 
     def give(count: int | None) -> Iterable[Tensor]:

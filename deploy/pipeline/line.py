@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from deploy.pipeline.config import RunConfig, load_config
 from deploy.pipeline.images import Spread, describe_source
+from deploy.pipeline.plugins import load_plugins, plugin_identity
 from deploy.pipeline.workspace import Workspace, digest, library_versions
 from export.targets import Target, get_target
 from quant.calibrate import check_methods
@@ -22,7 +23,7 @@ from quant.errors import BadInput
 from quant.files import file_sha256
 from quant.graph import capture
 from quant.models.load import LoadedModel, load_model
-from quant.recipe import Recipe, load_recipe, near
+from quant.recipe import Recipe, load_recipes, near
 from quant.store import load_calibration
 
 __all__ = [
@@ -53,6 +54,7 @@ class Line:
 
     def __init__(self, config: RunConfig, root: Path) -> None:
         self.config = config
+        load_plugins(config.code, config.plugins)
         self.workspace = Workspace(root)
         self._calibrated: dict[str, CalibratedGraph] = {}
 
@@ -67,7 +69,7 @@ class Line:
     @cached_property
     def recipes(self) -> tuple[Recipe, ...]:
         """The recipes, whose names differ."""
-        recipes = tuple(load_recipe(name) for name in self.config.recipe)
+        recipes = tuple(recipe for name in self.config.recipe for recipe in load_recipes(name))
         names = [recipe.name for recipe in recipes]
         if len(set(names)) != len(names) or {FLOAT, HALF} & set(names):
             raise BadInput(
@@ -111,20 +113,26 @@ class Line:
 
     @cached_property
     def example(self) -> Tensor:
-        """A seeded random input [N, C, H, W] of the batch size that models are captured with."""
+        """A seeded random input [N, C, H, W] or [N, ...] of the batch size that models are captured with."""
         count = _EXAMPLE_IMAGES if self.config.export.dynamic_batch else 1
         shape = (count, *self.loaded.preprocessing.input_size)
         return torch.randn(shape, generator=torch.Generator().manual_seed(self.config.seed))
 
+    @property
+    def labels(self) -> int | None:
+        """How many labels there are, where the model says so: its classes, or all sets of its answers."""
+        outputs = self.loaded.num_classes
+        return 2**outputs if outputs is not None and self.config.task == "multilabel" else outputs
+
     @cached_property
     def calibration(self) -> ImageSource:
         """The images that ranges are learned from."""
-        return open_source(self.config.calibration, self.loaded.num_classes)
+        return open_source(self.config.calibration, self.labels)
 
     @cached_property
     def validation(self) -> ImageSource:
         """The images that accuracy is measured on."""
-        return open_source(self.config.validation, self.loaded.num_classes)
+        return open_source(self.config.validation, self.labels)
 
     @property
     def validation_in_words(self) -> str:
@@ -158,6 +166,7 @@ class Line:
             "factory": None if file is None else file_sha256(Path(file)),
             "seed": self.config.seed,
             "dynamic_batch": self.config.export.dynamic_batch,
+            "plugins": plugin_identity(self.config.plugins),
         }
 
     @property

@@ -34,7 +34,8 @@ class Step:
     Attributes:
         name: unique in a run, such as ``lower int8-ort-x86``; the first word is its stage.
         inputs: gives everything the files depend on, as JSON values; called only when asked for.
-        outputs: the files, relative to the run's folder.
+        outputs: the files, relative to the run's folder; a name that ends with ``/`` is a folder with all
+            that is in it.
         work: writes them below the folder it is given.
         packages: the packages of Octavo whose code the files depend on.
     """
@@ -82,7 +83,7 @@ class Workspace:
         """Whether all files of the step are as it left them."""
         stamp = self._stamp(step)
         return sorted(stamp.get("files", {})) == sorted(step.outputs) and all(
-            self.path(name).is_file() and file_sha256(self.path(name)) == sha256
+            self.path(name).exists() and _sha256(self.path(name)) == sha256
             for name, sha256 in stamp["files"].items()
         )
 
@@ -139,10 +140,12 @@ class Workspace:
         return self._scratch
 
     def _publish(self, step: Step, key: str, folder: Path) -> None:
-        files = {name: file_sha256(folder / name) for name in step.outputs}
+        files = {name: _sha256(folder / name) for name in step.outputs}
         self._stamp_path(step).unlink(missing_ok=True)
         for name in files:
             self.path(name).parent.mkdir(parents=True, exist_ok=True)
+            if name.endswith("/"):
+                shutil.rmtree(self.path(name), ignore_errors=True)
             os.replace(folder / name, self.path(name))
         stamp = json.dumps({"key": key, "files": files}, indent=1)
         replace_bytes(self._stamp_path(step), stamp.encode())
@@ -156,6 +159,14 @@ class Workspace:
         except (OSError, ValueError):
             return {}
         return stamp if isinstance(stamp, dict) else {}
+
+
+def _sha256(path: Path) -> str:
+    """Of a file's bytes, or of the names and bytes of all files below a folder."""
+    if not path.is_dir():
+        return file_sha256(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return digest({file.relative_to(path).as_posix(): file_sha256(file) for file in files})
 
 
 def digest(value: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from quant.data.preprocessing import Preprocessing
+from quant.data.preparation import Preparation
 from quant.data.sources import ImageSource
 from quant.errors import BadInput
 
@@ -21,7 +21,7 @@ class Batch:
     """Some images in the order of their source.
 
     Attributes:
-        images: float32 [B, C, H, W], preprocessed.
+        images: float32 [B, C, H, W], preprocessed; [B, ...] of a model that takes no images.
         labels: int64 [B], class indices.
         names: What to call each image, B of them.
     """
@@ -33,7 +33,7 @@ class Batch:
 
 def batches(
     source: ImageSource,
-    preprocessing: Preprocessing,
+    preprocessing: Preparation,
     batch_size: int,
     limit: int | None = None,
     workers: int = 2,
@@ -63,7 +63,7 @@ def batches(
 
 
 def _batches(
-    source: ImageSource, preprocessing: Preprocessing, batch_size: int, count: int, workers: int
+    source: ImageSource, preprocessing: Preparation, batch_size: int, count: int, workers: int
 ) -> Iterator[Batch]:
     images = _tensors(source, preprocessing, count, workers)
     for start in range(0, count, batch_size):
@@ -77,7 +77,7 @@ def _batches(
 
 
 def _tensors(
-    source: ImageSource, preprocessing: Preprocessing, count: int, workers: int
+    source: ImageSource, preprocessing: Preparation, count: int, workers: int
 ) -> Iterator[tuple[torch.Tensor, int]]:
     transform = preprocessing.transform()
 

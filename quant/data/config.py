@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,6 +29,7 @@ class SourceConfig(BaseModel):
         split: Kind digits: train, calibration or validation.
         shuffle_seed: Seed of a fixed shuffle that is applied before `limit`; absent keeps the stored order.
         limit: Use only this many images, from the front.
+        options: What else a kind of your own needs, see `register_source`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +43,7 @@ class SourceConfig(BaseModel):
     split: str | None = None
     shuffle_seed: int | None = Field(default=None, ge=0)
     limit: int | None = Field(default=None, ge=1)
+    options: dict[str, Any] = {}
 
 
 def expand(path: str | Path) -> Path:

@@ -1,7 +1,5 @@
 """Images and labels stored as arrays in one NumPy archive."""
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from quant.data.archive import read_archive
 from quant.data.config import SourceConfig
 from quant.data.sources import check_label, register_source, required_path
 from quant.errors import BadInput
@@ -26,7 +25,7 @@ class NpzSource:
 
     def __init__(self, config: SourceConfig) -> None:
         self._path = required_path(config)
-        self._images, labels = _read_arrays(self._path)
+        self._images, labels = _read_images(self._path)
         self.num_classes = config.num_classes
         self.labels = [
             check_label(int(label), f"{self._path} row {row}", self.num_classes)
@@ -44,32 +43,10 @@ class NpzSource:
         return f"{self._path.name}[{index}]"
 
 
-def _read_arrays(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
-    if not zipfile.is_zipfile(path):
-        raise BadInput(
-            f"{path}: is not a whole .npz archive; save it with numpy.savez(images=..., labels=...)"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in ("images", "labels") if name not in archive]
-            if missing:
-                found = ", ".join(archive) or "none"
-                raise BadInput(f"{path}: has no array {' and no array '.join(missing)}; found {found}")
-            images, labels = archive["images"], archive["labels"]
-    except BadInput:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BadInput(f"{path}: cannot be read as an .npz without pickled objects ({error})") from error
+def _read_images(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
+    images, labels = read_archive(path, "images")
     if images.dtype != np.uint8:
         raise BadInput(f"{path}: images has dtype {images.dtype}; uint8 is needed")
     if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
         raise BadInput(f"{path}: images has shape {list(images.shape)}; [N, H, W, 3] or [N, H, W] is needed")
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise BadInput(
-            f"{path}: labels has dtype {labels.dtype} and shape {list(labels.shape)}; integers [N] are needed"
-        )
-    if len(images) != len(labels):
-        raise BadInput(f"{path}: has {len(images)} images but {len(labels)} labels")
-    if images.size == 0:
-        raise BadInput(f"{path}: has no images")
     return images, labels

@@ -93,6 +93,11 @@ class Preprocessing:
         mode = "RGB" if self.input_size[0] == 3 else "L"
 
         def apply(image: Image.Image) -> torch.Tensor:
+            if not isinstance(image, Image.Image):
+                raise BadInput(
+                    f"the model takes images, the source gives {type(image).__name__}; a model that takes "
+                    "arrays says so by an attribute input_shape"
+                )
             tensor: torch.Tensor = chain(image.convert(mode))
             return tensor
 

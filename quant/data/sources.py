@@ -5,16 +5,24 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from quant.data.config import SourceConfig, expand
 from quant.errors import BadInput
 
-__all__ = ["ImageSource", "check_label", "open_source", "register_source", "required_path"]
+__all__ = ["ImageSource", "Sample", "check_label", "open_source", "register_source", "required_path"]
+
+
+Sample = Image.Image | npt.NDArray[np.float32]
+"""An image, or an array for a model that takes no images."""
 
 
 class ImageSource(Protocol):
-    """A finite, ordered set of labelled images; each image is decoded when it is asked for."""
+    """A finite, ordered set of labelled images; each image is decoded when it is asked for.
+
+    For a model that takes no images, its samples are arrays, see `quant.data.tensor_input`.
+    """
 
     @property
     def num_classes(self) -> int | None:
@@ -27,7 +35,7 @@ class ImageSource(Protocol):
     def __len__(self) -> int:
         """Return the number of images, at least 1."""
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int) -> tuple[Sample, int]:
         """Decode image `index` as 8-bit RGB and return it with its class index.
 
         Raises:
@@ -42,13 +50,21 @@ Opener = Callable[[SourceConfig], ImageSource]
 OpenerT = TypeVar("OpenerT", bound=Opener)
 
 _OPENERS: dict[str, Opener] = {}
+_WITH_OPTIONS: set[str] = set()
 
 
-def register_source(kind: str) -> Callable[[OpenerT], OpenerT]:
-    """Make the decorated opener the one for `SourceConfig.kind == kind`."""
+def register_source(kind: str, options: bool = False) -> Callable[[OpenerT], OpenerT]:
+    """Make the decorated opener the one for `SourceConfig.kind == kind`.
+
+    Args:
+        kind: Its name in settings.
+        options: Whether it reads `SourceConfig.options`, which are refused otherwise.
+    """
 
     def register(opener: OpenerT) -> OpenerT:
         _OPENERS[kind] = opener
+        if options:
+            _WITH_OPTIONS.add(kind)
         return opener
 
     return register
@@ -69,6 +85,8 @@ def open_source(config: SourceConfig, num_classes: int | None = None) -> ImageSo
         raise BadInput(
             f"unknown kind of image source {config.kind!r}; allowed: {', '.join(sorted(_OPENERS))}"
         )
+    if config.options and config.kind not in _WITH_OPTIONS:
+        raise BadInput(f"kind {config.kind} has no options; given: {', '.join(config.options)}")
     if config.num_classes is None and num_classes is not None:
         config = config.model_copy(update={"num_classes": num_classes})
     source = opener(config)
@@ -92,7 +110,7 @@ class _Selection:
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int) -> tuple[Sample, int]:
         return self._source[self._indices[index]]
 
     def name(self, index: int) -> str:

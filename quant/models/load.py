@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from quant.data.config import expand
+from quant.data.preparation import Preparation
 from quant.data.preprocessing import Preprocessing
+from quant.data.tensor_input import TensorInput
 from quant.errors import BadInput
 from quant.files import file_sha256
 from quant.models.build import build_model
@@ -20,7 +22,7 @@ class LoadedModel:
     """A model ready for evaluation.
 
     Attributes:
-        model: float32, on the CPU, in evaluation mode; takes [N, C, H, W].
+        model: float32, on the CPU, in evaluation mode; takes [N, C, H, W], or [N, ...] if not images.
         preprocessing: What its input has to go through.
         num_classes: Width of its output, where the model says so.
         name: As in the settings.
@@ -28,7 +30,7 @@ class LoadedModel:
     """
 
     model: nn.Module
-    preprocessing: Preprocessing
+    preprocessing: Preparation
     num_classes: int | None
     name: str
     weights_sha256: str | None
@@ -60,14 +62,21 @@ def load_model(config: ModelConfig, seed: int = 0) -> LoadedModel:
     )
 
 
-def _preprocessing(config: ModelConfig, model: nn.Module) -> Preprocessing:
-    override = config.preprocessing
+def _preprocessing(config: ModelConfig, model: nn.Module) -> Preparation:
+    override, shape = config.preprocessing, getattr(model, "input_shape", None)
+    if isinstance(shape, tuple | list):
+        if override is not None:
+            raise BadInput(
+                f"{config.name!r} takes no images (it has an input_shape); leave preprocessing out"
+            )
+        return TensorInput(tuple(shape))
     if getattr(model, "pretrained_cfg", None):
         own = Preprocessing.from_timm(model)
         return own if override is None else Preprocessing.from_mapping(override, base=own)
     if override is None:
         raise BadInput(
             f"{config.name!r} does not say how its input is preprocessed; give preprocessing with "
-            "input_size, mean and std, or set pretrained_cfg on the model"
+            "input_size, mean and std, or set pretrained_cfg on the model; one that takes no images has an "
+            "input_shape"
         )
     return Preprocessing.from_mapping(override)
