@@ -9,12 +9,13 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from benchmarks.files import plain_json
 from benchmarks.profile.drawing import Drawing
-from benchmarks.profile.files import plain_json
 from quant.errors import BadInput, InternalError
 
-__all__ = ["Cell", "Findings", "Table", "read_findings", "write_findings"]
+__all__ = ["FOLDER", "Cell", "Findings", "Table", "read_findings", "write_findings"]
 
+FOLDER = "analyses"  # in a run
 SUMMARY, PLOTS = "summary.json", "plots"
 Cell = str | int | float | None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmarks.analyses
-from benchmarks.analyses.findings import write_findings
+from benchmarks.analyses.findings import FOLDER, write_findings
 from benchmarks.analyses.registry import Analysis, get_analysis
 from benchmarks.measure_run import SUMMARY
 from benchmarks.profile.run import profile_variant
@@ -19,9 +19,8 @@ from deploy.pipeline.workspace import Step
 from quant.mixed.sensitivity import check_metric
 from quant.recipe import Recipe, parse
 
-__all__ = ["ANALYSES", "analysis_steps", "check_analyses", "profile_steps"]
+__all__ = ["analysis_steps", "check_analyses", "profile_steps"]
 
-ANALYSES = "analyses"
 _CODE = ("quant", "export", "deploy", "benchmarks")
 
 
@@ -87,13 +86,13 @@ def analysis_steps(line: Line) -> list[Step]:
         analysis, options = _checked(entry)
         with progress_bar(entry.folder) as show:
             found = analysis.run(line, options, show)
-        write_findings(found, folder / ANALYSES / entry.folder)
+        write_findings(found, folder / FOLDER / entry.folder)
 
     return [
         Step(
             name=f"analyse {entry.folder}",
             inputs=partial(inputs, entry),
-            outputs=(f"{ANALYSES}/{entry.folder}/",),
+            outputs=(f"{FOLDER}/{entry.folder}/",),
             work=partial(work, entry),
             packages=_CODE,
         )

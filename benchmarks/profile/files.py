@@ -12,13 +12,14 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from benchmarks.files import plain_json
 from benchmarks.profile.measure import LayerSensitivity
 from benchmarks.profile.plots import draw
 from benchmarks.profile.rows import COLUMNS, HISTOGRAM_COLUMNS, Cell, histogram_rows, rows, sensitivity_rows
 from benchmarks.profile.sensitivity import draw_measured
 from quant.profile import OUTLIER_SIGMAS, Profile, remedies
 
-__all__ = ["plain_json", "replace_folder", "summary_of", "write_profile"]
+__all__ = ["replace_folder", "summary_of", "write_profile"]
 
 
 def write_profile(
@@ -132,14 +133,3 @@ def _csv(columns: Iterable[str], cells: Iterable[Mapping[str, Cell]]) -> str:
     table.writeheader()
     table.writerows(cells)
     return text.getvalue()
-
-
-def plain_json(value: Any) -> Any:
-    """The value without infinities, which JSON does not know; they become the strings of a run's summary."""
-    if isinstance(value, dict):
-        return {key: plain_json(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_json(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value

@@ -20,7 +20,7 @@ def comparison(summary: Summary) -> Grid:
     variants = ordered(summary)
     notes: Row = ("Note", *(v.note or DASH for v in variants))
     groups: list[tuple[str, list[Row]]] = [
-        ("Accuracy", _accuracy_rows(variants)),
+        ("Accuracy", _accuracy_rows(variants, summary.settings.get("task") == "multilabel")),
         *((f"Speed, {where(c)}", _latency_rows(summary, c)) for c in configurations(summary)),
         *((f"Load, {title}", _load_rows(variants, key)) for key, title in _loads(variants).items()),
         ("Cost", [*_cost_rows(variants), notes]),
@@ -48,18 +48,20 @@ def entry(variant: Variant, configuration: tuple[int, int]) -> Latency | None:
     return next((e for e in variant.latency or () if (e.batch, e.threads) == configuration), None)
 
 
-def _accuracy_rows(variants: tuple[Variant, ...]) -> list[Row]:
+def _accuracy_rows(variants: tuple[Variant, ...], several: bool) -> list[Row]:
+    of = "of yes" if several else "macro"
+
     def row(name: str, show: Callable[[Accuracy], str]) -> Row:
         return (name, *(optional(show, v.accuracy) for v in variants))
 
     return [
         row("Images", lambda a: str(a.n)),
-        row("Top-1 accuracy", lambda a: percent(a.top1)),
+        row("All answers right" if several else "Top-1 accuracy", lambda a: percent(a.top1)),
         row("95% interval", lambda a: f"{100 * a.ci95.low:.1f} to {100 * a.ci95.high:.1f}%"),
         row("Top-5 accuracy", lambda a: optional(percent, a.top5)),
-        row("Precision (macro)", lambda a: percent(a.precision)),
-        row("Recall (macro)", lambda a: percent(a.recall)),
-        row("F1 (macro)", lambda a: percent(a.f1)),
+        row(f"Precision ({of})", lambda a: percent(a.precision)),
+        row(f"Recall ({of})", lambda a: percent(a.recall)),
+        row(f"F1 ({of})", lambda a: percent(a.f1)),
         row("Same answer", lambda a: optional(percent, a.agreement)),
         row("Became right / wrong", lambda a: optional(lambda f: f"+{f.better} / −{f.worse}", a.flips)),
         row("McNemar p", lambda a: optional(lambda f: f"{f.p_value:.2g}", a.flips)),

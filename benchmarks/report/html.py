@@ -8,6 +8,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from benchmarks.report.analyses import AnalysisView, analysis_views
 from benchmarks.report.audit import audit_grids, audit_view
 from benchmarks.report.cells import Grid, decimals, label, percent, times
 from benchmarks.report.charts import ChartGroup, chart_groups
@@ -64,6 +65,7 @@ def html_report(runs: Sequence[Run]) -> str:
         networks=networks(entries(runs)),
         audits=_per_run(runs, audit_grids),
         parities=_per_run(runs, parity_grids),
+        analyses=_analyses(runs),
         comparisons=[(name, grids[0]) for name, grids in _per_run(runs, lambda s: (comparison(s),))],
         methods=[(run, environment_grid(run.summary), settings_grid(run.summary)) for run in runs],
         specs=Markup(_specs(groups)),
@@ -89,6 +91,15 @@ def _per_run(
     """(name of the run, its tables) of the runs that have any; the name is empty where there is only one."""
     found = [(run.name if len(runs) > 1 else "", tables(run.summary)) for run in runs]
     return [(name, grids) for name, grids in found if grids]
+
+
+def _analyses(runs: Sequence[Run]) -> list[tuple[str, AnalysisView]]:
+    """(name of the run, one of its analyses); the name is empty where there is only one run."""
+    return [
+        (run.name if len(runs) > 1 else "", view)
+        for i, run in enumerate(runs)
+        for view in analysis_views(run.analyses, f"r{i}")
+    ]
 
 
 def _tiles(summary: Summary, verdict: Verdict) -> list[_Tile]:

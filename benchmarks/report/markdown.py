@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from benchmarks.report.analyses import analysis_views
 from benchmarks.report.cells import Grid
 from benchmarks.report.comparison import comparison
 from benchmarks.report.overview import overview
@@ -25,7 +26,7 @@ def markdown_report(runs: Sequence[Run]) -> str:
     """
     many = len(runs) > 1 or len(runs[0].summary.variants) > _COLUMNS - 1
     if not many:
-        return markdown_summary(runs[0].summary)
+        return _fitting(markdown_summary(runs[0].summary), runs)
     for wide in (True, False):
         parts = ["### " + escape(", ".join(dict.fromkeys(run.summary.model for run in runs))), _rows(runs)]
         if len(runs) > 1:
@@ -41,6 +42,23 @@ def markdown_report(runs: Sequence[Run]) -> str:
         text = "\n\n".join(part for part in parts if part) + "\n"
         if len(text) <= _LONGEST:
             break
+    return _fitting(text, runs)
+
+
+def _fitting(text: str, runs: Sequence[Run]) -> str:
+    """The text, and behind it the analyses' tables, as many as a comment has room for."""
+    for i, run in enumerate(runs):
+        for view in analysis_views(run.analyses, f"r{i}"):
+            title = f"{view.title}, {run.name}" if len(runs) > 1 else view.title
+            tables = [
+                f"{escape(grid.title)}\n\n{markdown_grid(grid)}\n\n{escape(note)}"
+                for grid, note in view.grids
+            ]
+            inside = "\n\n".join([*map(escape, view.remarks), *tables]).strip()
+            part = f"\n<details><summary>{escape(title)}</summary>\n\n{inside}\n\n</details>\n"
+            if len(text) + len(part) > _LONGEST:
+                part = f"\n{escape(title)}: too long for a comment; the page has it.\n"
+            text += part
     return text
 
 

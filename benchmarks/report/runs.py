@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.analyses.findings import Findings
+from benchmarks.report.analyses import read_analyses
 from benchmarks.report.cells import label
 from benchmarks.report.comparison import ordered
 from benchmarks.report.profiles import ProfileView, read_profile
@@ -26,11 +28,13 @@ class Run:
         name: unique among the runs of a report.
         summary: what was measured.
         profiles: variant name to its profile, of those that were profiled.
+        analyses: what its analyses found, by label.
     """
 
     name: str
     summary: Summary
     profiles: Mapping[str, ProfileView] = field(default_factory=dict)
+    analyses: Mapping[str, Findings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ def comparable(runs: Sequence[Run]) -> tuple[tuple[Run, ...], ...]:
 def _load(name: str, file: Path) -> Run:
     summary = load_summary(file)
     found = {v.name: read_profile(file.parent / v.name) for v in summary.variants if _is_plain(v.name)}
-    return Run(name, summary, {name: profile for name, profile in found.items() if profile is not None})
+    profiles = {name: profile for name, profile in found.items() if profile is not None}
+    return Run(name, summary, profiles, read_analyses(file.parent, summary.settings))
 
 
 def _is_plain(name: str) -> bool:

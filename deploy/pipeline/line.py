@@ -137,7 +137,8 @@ class Line:
     @property
     def validation_in_words(self) -> str:
         """For the report."""
-        return describe_source(self.config.validation, self.validation)
+        words = describe_source(self.config.validation, self.validation)
+        return f"{words}; right is who has all answers right" if self.config.task == "multilabel" else words
 
     def batch_size(self, wanted: int) -> int:
         """Images per call: what is wanted, or 1 where models are exported for a batch of 1."""
