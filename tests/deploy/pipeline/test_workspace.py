@@ -158,3 +158,21 @@ def test_a_change_of_code_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_missing_input_is_named(workspace: Workspace) -> None:
     with pytest.raises(BadInput, match=r"qdq\.onnx"):
         workspace.sha256("int8/qdq.onnx")
+
+
+def test_a_folder_is_an_output_with_all_that_is_in_it(workspace: Workspace) -> None:
+    names = ["a", "b"]
+
+    def work(folder: Path) -> None:
+        (folder / "tables").mkdir()
+        for name in names:
+            (folder / "tables" / name).write_text(name)
+
+    step = Step("make tables", lambda: len(names), ("tables/",), work, ())
+    assert workspace.do(step)
+    assert not workspace.do(step)
+    (workspace.path("tables") / "c").write_text("not of this step")
+    assert not workspace.is_intact(step)
+    names.pop()
+    assert workspace.do(step)
+    assert [file.name for file in workspace.path("tables").iterdir()] == ["a"]
