@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 
 import export.operators  # noqa: F401  (registers the operators)
-from export.functions.place import has_channel_codes, place_channel_codes, place_integer_layers
+from export.functions.place import is_function, place_codes, place_integer_layers
 from export.supported import check_formats
 from quant.calibrated import CalibratedGraph
 from quant.graph.nodes import tensor_of
@@ -27,8 +27,8 @@ __all__ = ["qdq_skeleton"]
 def qdq_skeleton(calibrated: CalibratedGraph, frozen: dict[str, QParams]) -> fx.GraphModule:
     """A copy of the graph with ``octavo::quantize_dequantize`` and ``octavo::dequantize`` at the sites.
 
-    Integer layers and activations with one scale per channel become nodes of ONNX functions
-    (:mod:`export.functions`), whose constants are final.
+    Integer layers, activations with one scale per channel and attention weights that are powers of two become
+    nodes of ONNX functions (:mod:`export.functions`), whose constants are final.
 
     Weights become int8 buffers ``<site>.codes``; each site has ``<site>.scale`` and, for activations,
     ``<site>.zero_point``.
@@ -46,8 +46,8 @@ def qdq_skeleton(calibrated: CalibratedGraph, frozen: dict[str, QParams]) -> fx.
     nodes = {node.target: node for node in graph.graph.nodes if node.op == "call_module"}
     place_integer_layers(graph)
     for site in calibrated.sites:
-        if has_channel_codes(site, frozen[site.name]):
-            place_channel_codes(graph, nodes[site.path], site, frozen[site.name])
+        if is_function(site, frozen[site.name]):
+            place_codes(graph, nodes[site.path], site, frozen[site.name])
             continue
         _replace(graph, nodes[site.path], site, frozen[site.name], 1.0 + next(distinct) * 2.0**-22)
     graph.graph.eliminate_dead_code()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
-from export.functions.place import has_channel_codes
+from export.functions.place import has_channel_codes, has_log2_codes, is_function
 from export.storage import activation_storage, weight_only_sites, weight_storage
 from export.targets import Target
 from quant.calibrated import CalibratedGraph
@@ -27,9 +27,10 @@ def check_formats(calibrated: CalibratedGraph, frozen: Mapping[str, QParams]) ->
         if site.name not in frozen:
             continue
         qparams = frozen[site.name]
-        if qparams.scheme == "log2":
+        if qparams.scheme == "log2" and not has_log2_codes(site, qparams):
             raise Unsupported(
-                f"'{site.name}' uses scheme 'log2', which is simulation only and cannot be exported"
+                f"'{site.name}' uses scheme 'log2', which is exported only for attention weights "
+                "(role softmax.output) with one scale per tensor"
             )
         reason = (
             _weight_reason(site, qparams, site.name in alone)
@@ -82,9 +83,9 @@ def check_target(calibrated: CalibratedGraph, frozen: Mapping[str, QParams], tar
     simulated = next(_simulated(calibrated, frozen), None)
     if (target.half_remainder or target.opset is not None) and simulated is not None:
         raise Unsupported(
-            f"target {target.name} cannot take '{simulated}': integer LayerNorm, integer softmax and "
-            "activations with a scale per channel are simulated, in int64 and float64, which it does not "
-            "compute; lower to ort-x86 or ort-arm64"
+            f"target {target.name} cannot take '{simulated}': integer LayerNorm, softmax on integers "
+            "or powers of two, and activations with a scale per channel are simulated, in int64 and float64, "
+            "which it does not compute; lower to ort-x86 or ort-arm64"
         )
     if target.opset is not None:
         _check_opset(calibrated, frozen, target, target.opset)
@@ -137,7 +138,7 @@ def _simulated(calibrated: CalibratedGraph, frozen: Mapping[str, QParams]) -> It
         if isinstance(module, IntegerLayer):
             yield module.name
     for site in calibrated.activation_sites():
-        if site.name in frozen and has_channel_codes(site, frozen[site.name]):
+        if site.name in frozen and is_function(site, frozen[site.name]):
             yield site.name
 
 

@@ -8,14 +8,23 @@ from torch import Tensor, fx, nn
 
 from export.functions.channel_codes import channel_codes_node
 from export.functions.layer_norm import integer_layer_norm_node
+from export.functions.log2_codes import log2_codes_node
 from export.functions.softmax import log_int_softmax_node, shift_matmul_node
 from quant.graph.nodes import tensor_of
 from quant.integer.modules import IntegerLayerNorm, LogIntSoftmax, ShiftMatMul
 from quant.integer.softmax import HALVINGS, powers_of_two
+from quant.kernels import dequantize
 from quant.placement import Site
 from quant.qparams import QParams
 
-__all__ = ["FLOAT_READERS", "has_channel_codes", "place_channel_codes", "place_integer_layers"]
+__all__ = [
+    "FLOAT_READERS",
+    "has_channel_codes",
+    "has_log2_codes",
+    "is_function",
+    "place_codes",
+    "place_integer_layers",
+]
 
 FLOAT_READERS = frozenset({"layer_norm.input", "residual_add.input", "gelu.input"})
 """Roles whose readers compute in float or in functions, so that one scale per channel does no harm."""
@@ -26,8 +35,23 @@ def has_channel_codes(site: Site, qparams: QParams) -> bool:
     return not site.is_weight and qparams.axis == -1 and FLOAT_READERS.issuperset(site.roles)
 
 
-def place_channel_codes(graph: fx.GraphModule, node: fx.Node, site: Site, qparams: QParams) -> None:
-    """Replace the fake-quant layer that ``node`` calls."""
+def has_log2_codes(site: Site, qparams: QParams) -> bool:
+    """Whether an activation is exported as a function: attention weights that are powers of two."""
+    return qparams.scheme == "log2" and qparams.scale.ndim == 0 and site.roles == ("softmax.output",)
+
+
+def is_function(site: Site, qparams: QParams) -> bool:
+    """Whether the place is written as a function of standard operators, not as Q/DQ."""
+    return has_channel_codes(site, qparams) or has_log2_codes(site, qparams)
+
+
+def place_codes(graph: fx.GraphModule, node: fx.Node, site: Site, qparams: QParams) -> None:
+    """Replace the fake-quant layer that ``node`` calls, whose place :func:`is_function`."""
+    if has_log2_codes(site, qparams):
+        codes = torch.arange(qparams.qmax + 1, dtype=torch.int32)
+        steps = {"scale": qparams.scale.detach(), "table": dequantize(codes, qparams)}
+        _put(graph, node, site.name, log2_codes_node, node.args[:1], steps)
+        return
     zero_point = qparams.zero_point.flatten()[0]  # the same for all channels
     lowest, highest = qparams.limits() if qparams.wide else map(torch.tensor, (qparams.qmin, qparams.qmax))
     constants = {

@@ -126,8 +126,9 @@ def _nudged(
         random = torch.empty(x.shape).uniform_(-1, 1, generator=generator)
         assert isinstance(quantizer, FakeQuantize)
         qparams = quantizer.qparams
-        # A step of E4M3 is at most an eighth of the number.
-        step = x.abs() / 8 if qparams.scheme == "fp8_e4m3" else qparams.scale
+        # Of the number, a step of E4M3 is at most an eighth, and one between powers of two a half or all.
+        shares = {"fp8_e4m3": 1 / 8, "log2": 1 / 2}
+        step = x.abs() * shares[qparams.scheme] if qparams.scheme in shares else qparams.scale
         nudge = x * HALF_NUDGE if half else 2 * LIMITS.share * step
         return (x + nudge * random,)
 

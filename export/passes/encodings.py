@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from torch import Tensor
 
-from export.functions.place import has_channel_codes
+from export.functions.place import is_function
 from export.passes.base import PassNote
 from export.passes.values import is_initializer, put_initializer, replace_value, tidy
 from export.storage import activation_storage, stored, weight_only_sites, weight_storage
@@ -141,7 +141,7 @@ def set_encodings(calibrated: CalibratedGraph, frozen: Mapping[str, QParams]) ->
 
 def _is_function(site: Site, frozen: Mapping[str, QParams]) -> bool:
     """Whether a site is a node of an ONNX function, whose constants are the same for all targets."""
-    return has_channel_codes(site, frozen[site.name])
+    return is_function(site, frozen[site.name])
 
 
 def _quantization_nodes(model: ir.Model) -> list[tuple[ir.Node, str]]:

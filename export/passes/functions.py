@@ -3,7 +3,7 @@
 import onnx
 import onnx_ir as ir
 
-from export.functions import channel_codes, layer_norm, softmax
+from export.functions import channel_codes, layer_norm, log2_codes, softmax
 from export.passes.base import PassNote
 from quant.errors import InternalError
 
@@ -15,6 +15,7 @@ _BODIES = {
     softmax.SOFTMAX_NAME: softmax.SOFTMAX_BODY,
     softmax.MATMUL_NAME: softmax.MATMUL_BODY,
     channel_codes.NAME: channel_codes.BODY,
+    log2_codes.NAME: log2_codes.BODY,
 }
 
 

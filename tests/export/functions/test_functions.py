@@ -14,8 +14,9 @@ from deploy.onnxruntime.build import Optimization, SessionSettings, build_sessio
 from export.passes.functions import DOMAIN, function_proto
 from quant.integer.layer_norm import integer_layer_norm, layer_norm_constants
 from quant.integer.softmax import log_int_softmax, powers_of_two, shift_matmul, softmax_constants
-from quant.kernels import fake_quantize
-from quant.qparams import QParams
+from quant.kernels import dequantize, fake_quantize
+from quant.qparams import QParams, qparams_from_range
+from quant.spec import QuantSpec
 
 MODES = [Optimization.OFF, Optimization.ALL]
 
@@ -138,6 +139,23 @@ def test_codes_per_channel(mode: Optimization) -> None:
         limits = [limit.float() for limit in qparams.limits()]
         got = call("ChannelQuantizeDequantize", mode, x, 1.0 / scale, scale, torch.tensor(117.0), *limits)
         np.testing.assert_array_equal(got, fake_quantize(x, qparams).numpy())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("bits", [4, 8])
+def test_powers_of_two(bits: int, mode: Optimization) -> None:
+    """Against PyTorch's own codes; only where the logarithm is halfway between two may they differ."""
+    x = torch.softmax(4 * torch.randn(3, 40, 197, generator=torch.Generator().manual_seed(9)), dim=-1)
+    x[0, 0, :5] = torch.tensor([0.0, 1.0, 2.0, 1e-30, 1e-42])
+    qparams = qparams_from_range(torch.tensor(0.0), torch.tensor(0.9), QuantSpec(bits=bits, scheme="log2"))
+    codes = torch.arange(qparams.qmax + 1, dtype=torch.int32)
+    got = call("Log2QuantizeDequantize", mode, x, qparams.scale, dequantize(codes, qparams))
+    exponent = -torch.log2(x.double() / 0.9)
+    border = ((exponent - exponent.floor() - 0.5).abs() < 1e-4).numpy()  # float32's log errs by some 1e-6
+    expected = fake_quantize(x, qparams).numpy()
+    np.testing.assert_array_equal(got[~border], expected[~border])
+    assert border.mean() < 1e-3
+    assert len(np.unique(got)) >= 12  # codes that this softmax reaches
 
 
 @pytest.mark.parametrize("opset", [20, 23])

@@ -129,6 +129,25 @@ def test_what_is_not_quantized_stays_float_and_is_noted(
     }
 
 
+def test_powers_of_two_behind_a_float_softmax(tmp_path: Path) -> None:
+    """Exported, in parity on ONNX Runtime, and refused for TensorRT."""
+    settings = load_recipe("int8").model_dump()
+    settings["specs"]["log2"] = {"bits": 4, "scheme": "log2"}
+    settings["roles"]["softmax.output"] = "log2"
+    images = images_of(8, 3, 32, 32)
+    graph, calibrated = calibrated_of(tiny_vit(), images, Recipe.model_validate(settings))
+    qdq, path = tmp_path / "qdq.onnx", tmp_path / "lowered.onnx"
+    export_qdq(calibrated, images[:2], qdq, ExportSettings(), {})
+    target = TARGETS["ort-x86"]
+    report = lower(qdq, calibrated, target, path, {})
+    parity = check_parity(calibrated, report, graph, path, target, images, ExportSettings(parity_images=8))
+    assert parity.failure is None
+    assert calls(path) == ["Log2QuantizeDequantize"]
+    assert "Attention" not in {node.op_type for node in onnx.load(path).graph.node}
+    with pytest.raises(Unsupported, match=r"tensorrt cannot take 'blocks\.0\.attn\.pv\.a'.*powers of two"):
+        lower(qdq, calibrated, TARGETS["tensorrt"], tmp_path / "m.onnx", {})
+
+
 @pytest.fixture(scope="module")
 def serve_with() -> Callable[[Recipe], CalibratedGraph]:
     images: Any = images_of(8, 3, 32, 32)
