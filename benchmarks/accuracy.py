@@ -15,6 +15,7 @@ from benchmarks.metrics import (
     Labels,
     agreement,
     macro_scores,
+    mean_cosine,
     paired_flips,
     sqnr_db,
     topk_hits,
@@ -65,6 +66,7 @@ class Accuracy:
         agreement: share of images given the same class as by the reference; ``None`` for the reference.
         flips: images that became right or wrong; ``None`` for the reference.
         sqnr_db: fidelity of the logits to the reference's, dB; ``None`` for the reference.
+        cosine: mean over images of the cosine of the logits and the reference's; ``None`` for the reference.
     """
 
     n: int
@@ -79,6 +81,7 @@ class Accuracy:
     agreement: float | None = None
     flips: Flips | None = None
     sqnr_db: float | None = None
+    cosine: float | None = None
 
 
 def collect(
@@ -158,6 +161,7 @@ def score(predictions: Predictions, reference: Predictions | None = None) -> Acc
             "agreement": agreement(guesses, were),
             "flips": paired_flips(guesses, were, labels),
             "sqnr_db": sqnr_db(reference.logits, logits),
+            "cosine": mean_cosine(reference.logits, logits),
         }
     )
 

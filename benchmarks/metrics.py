@@ -15,6 +15,7 @@ __all__ = [
     "MacroScores",
     "agreement",
     "macro_scores",
+    "mean_cosine",
     "paired_flips",
     "sqnr_db",
     "topk_hits",
@@ -141,6 +142,26 @@ def sqnr_db(reference: Floats, values: Floats) -> float:
     if noise == 0:
         return float("inf")
     return float(10 * np.log10(signal / noise)) if signal > 0 else float("-inf")
+
+
+def mean_cosine(reference: Floats, values: Floats) -> float:
+    """Mean over images of the cosine between two rows of logits, Σ r x / √(Σ r² Σ x²), in [-1, 1].
+
+    A row of zeros has no direction; its cosine counts as 0. Sums are in float64.
+
+    Args:
+        reference: [N, K].
+        values: [N, K].
+
+    Raises:
+        BadInput: the shapes differ or the arrays are empty.
+    """
+    if reference.shape != values.shape or reference.ndim != 2 or reference.size == 0:
+        raise BadInput(f"cosine needs two equally shaped [N, K], got {reference.shape} and {values.shape}")
+    ref, own = reference.astype(np.float64), values.astype(np.float64)
+    length = np.linalg.norm(ref, axis=1) * np.linalg.norm(own, axis=1)
+    product = np.sum(ref * own, axis=1)
+    return float(np.divide(product, length, out=np.zeros_like(product), where=length > 0).mean())
 
 
 def _check(logits: Floats, labels: Labels) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import Accuracy, Predictions
-from benchmarks.metrics import Flips, Floats, sqnr_db
+from benchmarks.metrics import Flips, Floats, mean_cosine, sqnr_db
 from benchmarks.statistics import mcnemar_exact, wilson_interval
 from quant.errors import BadInput
 
@@ -78,4 +78,5 @@ def _against(
         "agreement": float((yes == were).all(axis=1).mean()),
         "flips": Flips(better, worse, mcnemar_exact(better, worse)),
         "sqnr_db": sqnr_db(reference, logits),
+        "cosine": mean_cosine(reference, logits),
     }

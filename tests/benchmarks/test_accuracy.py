@@ -60,9 +60,10 @@ def test_uneven_batches_give_every_image_once() -> None:
 def test_reference_alone_has_no_comparison_and_copies_agree_perfectly() -> None:
     fp32 = collect(Linear(weights()), batches(), console=QUIET)
     alone = score(fp32)
-    assert alone.agreement is alone.flips is alone.sqnr_db is None
+    assert alone.agreement is alone.flips is alone.sqnr_db is alone.cosine is None
     same = score(fp32, fp32)
     assert (same.agreement, same.sqnr_db) == (1.0, np.inf)
+    assert same.cosine == pytest.approx(1)
     assert same.flips is not None
     assert (same.flips.better, same.flips.worse) == (0, 0)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from benchmarks.metrics import agreement, macro_scores, paired_flips, sqnr_db, topk_hits
+from benchmarks.metrics import agreement, macro_scores, mean_cosine, paired_flips, sqnr_db, topk_hits
 from quant.errors import BadInput
 
 
@@ -79,3 +79,14 @@ def test_broken_inputs_are_refused_with_the_reason() -> None:
         macro_scores(labels[:2], labels)
     with pytest.raises(BadInput):
         agreement(labels[:0], labels[:0])
+
+
+def test_cosine_is_the_mean_over_images() -> None:
+    generator = np.random.default_rng(4)
+    reference, values = generator.normal(size=(2, 9, 12)).astype(np.float32)
+    one_by_one = np.diag(sk.pairwise.cosine_similarity(reference, values))
+    assert mean_cosine(reference, values) == pytest.approx(one_by_one.mean(), abs=1e-7)  # float32's own error
+    assert mean_cosine(reference, 3 * reference) == pytest.approx(1)
+    assert mean_cosine(reference, np.zeros_like(reference)) == 0
+    with pytest.raises(BadInput, match="equally shaped"):
+        mean_cosine(reference, values[:, :5])
