@@ -2,7 +2,7 @@
 
 Published: top-1 changes by +0.05, −0.05 and −2.05 points, energy falls by 86, 90 and 94 %. Here the run
 ``resnet56`` of ``examples/vit_cnn_energy.yaml`` is done (calibrated on 512 images, judged on 5,000 others of
-0.02 points each), and the most accurate recipe of each width is taken: a choice by the 5,000 images themselves.
+0.02 points each), and the most accurate recipe of each width is taken: a choice by those 5,000 themselves.
 Energy is modelled, once for multiplying and adding alone, and once with the traffic to memory.
 """
 
