@@ -161,3 +161,13 @@ def test_labels_and_numbers() -> None:
         "a, 1",
         "k: –",
     ]
+
+
+def test_many_variants_have_a_row_each_in_the_terminal(twelve: Summary) -> None:
+    lines = terminal(twelve, width=90).splitlines()
+    rows = [line for line in lines if line.startswith("│") and "%" in line]
+    assert len(rows) == 12
+    for variant, row in zip(twelve.variants, rows, strict=True):
+        assert variant.accuracy is not None
+        assert f"{100 * variant.accuracy.top1:.1f}%" in row
+        assert "…" not in row
