@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from torch import Tensor, fx
 
 from benchmarks.accuracy import Accuracy
-from benchmarks.environment import describe_environment
+from benchmarks.environment import Environment, describe_environment
 from benchmarks.results import Summary, Variant, save_summary
 from benchmarks.statistics import Interval
 from deploy.pipeline.config import RunConfig
@@ -51,6 +52,11 @@ def summary_of(right: Mapping[str, int]) -> Summary:
         recipe="none",
         data="none",
         reference=FLOAT,
-        environment=describe_environment(),
+        environment=_environment(),
         variants=tuple(variants),
     )
+
+
+@cache
+def _environment() -> Environment:
+    return describe_environment()
