@@ -138,7 +138,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise BadInput(f"recipe {path} must be a mapping with the keys of a recipe, such as specs and roles")
+        raise BadInput(f"recipe {path} must be a mapping with the keys name, specs, roles and others")
     return data
 
 

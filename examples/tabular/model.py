@@ -32,7 +32,7 @@ class TableTransformer(nn.Module):
 
     def __init__(self, columns: int, classes: int, width: int = 32, depth: int = 2, heads: int = 4) -> None:
         super().__init__()
-        # What Octavo asks a model that takes no images: the shape of an input, and how many outputs there are.
+        # What Octavo asks a model that takes no images: the shape of an input, and the number of outputs.
         self.input_shape = (columns, 1)
         self.num_classes = classes
         self.embed = nn.Linear(1, width)

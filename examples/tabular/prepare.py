@@ -2,7 +2,7 @@
 
     python -m examples.tabular.prepare --out runs/tabular_data
 
-The table is scikit-learn's breast cancer data: 569 rows of 30 measurements, two classes. Half a minute on one core.
+The table is scikit-learn's breast cancer data: 569 rows of 30 measurements, two classes. Half a minute.
 """
 
 import argparse
