@@ -122,7 +122,7 @@ def figures_of(variant: Variant, summary: Summary) -> tuple[str | int | float | 
         arithmetic = 100 * (1 - energy.arithmetic_mj / base.arithmetic_mj)
     return (
         None if seen is None else 100 * seen.top1,
-        None if gain is None else -gain,
+        None if gain is None else 0.0 - gain,  # not -0.0 where nothing is lost
         None if flips is None else f"+{flips.better} / −{flips.worse}",
         None if seen is None or seen.agreement is None else 100 * seen.agreement,
         None if seen is None else seen.sqnr_db,

@@ -15,6 +15,11 @@ from quant.recipe import Recipe, load_recipes, parse
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 SUITE = EXAMPLES / "vit_cnn_energy.yaml"
 FOLDER = EXAMPLES / "vit_cnn_energy"
+NARROW = {
+    "vit_cells.yaml": ("linear.input", "linear.weight", "attention_qk.input", "attention_pv.input"),
+    "cnn_cells.yaml": ("conv.input", "conv.weight", "conv.output"),
+}
+UNSIGNED = ("positive", "edge_positive", "probability")
 WIDTHS = ("8", "6", "4", "mixed")
 
 
@@ -57,8 +62,9 @@ def test_cells_differ_in_what_their_names_say(file: str) -> None:
         wanted = "per_channel" if weights == "channel" else "per_tensor"
         assert specs["weight"].granularity == specs["edge_weight"].granularity == wanted
         assert specs["activation"].granularity == "per_tensor"
-        assert specs["weight"].bits == specs["activation"].bits == (6 if bits == "mixed" else int(bits))
-        assert all(s.symmetric and s.signed for n, s in specs.items() if n != "probability")
+        widths = {specs[s].bits for s in {recipe.roles[r] for r in NARROW[file]}}
+        assert widths == {6 if bits == "mixed" else int(bits)}
+        assert all((s.symmetric and s.signed) == (spec not in UNSIGNED) for spec, s in specs.items())
         methods = [method.name for method in recipe.methods]
         assert ("bias_correction" in methods) == (scales != "uncorrected")
         assert ("ranking_aware" in methods) == (scales == "ranking")
