@@ -70,6 +70,16 @@ def test_rows_of_the_values_and_columns_of_the_projection_are_the_formula(centre
         torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-5)  # float32 statistics
 
 
+def test_the_mean_magnitude_is_that_of_the_sampled_rows():
+    model = small_vit()
+    options = {"name": NAME, "statistic": "mean_abs", "exponent": 0.5}
+    result = calibrated(model, recipe(options))
+    scale = projection_input(model).abs().mean(0) ** 0.5  # there are no more rows than are sampled
+    old = model.block.proj.weight.detach().double()
+    found = tensor_of(result.graph, "block.proj.weight").double()
+    torch.testing.assert_close(found, old * (scale / scale.mean()), rtol=1e-4, atol=1e-5)
+
+
 def test_centring_puts_the_projections_input_around_zero():
     result = calibrated(small_vit(), recipe({"name": NAME, "centre": True, "exponent": 0.5}))
     (site,) = (s for s in result.sites if s.name == "block.proj.input")
