@@ -134,7 +134,13 @@ def _figures(own: WeightOnly) -> JsonValue:
         }
         for layer in own.layers
     }
-    return {"bytes": own.bytes, "weights": own.weights, "smaller": own.smaller, "layers": layers}
+    return {
+        "bytes": own.bytes,
+        "weights": own.weights,
+        "smaller": own.smaller,
+        "executed": own.executed,
+        "layers": layers,
+    }
 
 
 def _remarks(results: list[WeightOnly], left_out: list[str], images: int) -> list[str]:
