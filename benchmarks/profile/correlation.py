@@ -12,7 +12,7 @@ from quant.profile import Profile
 
 __all__ = ["correlation_map", "rank_correlations"]
 
-_POSITIVE, _NEGATIVE = SERIES[5], SERIES[2]
+_POSITIVE, _NEGATIVE = SERIES[1], SERIES[2]
 _FEWEST = 3  # two layers always correlate perfectly
 
 

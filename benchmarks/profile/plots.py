@@ -100,8 +100,8 @@ def _per_layer(
         axes.set_xscale("log")
         powers_of_ten(axes.xaxis)
     axes.set_xlabel(unit)
-    if len(series) > 1:
-        axes.legend(frameon=False, loc="best")
+    if len(series) > 1:  # beside the points, which fill the axes
+        figure.legend(frameon=False, fontsize=9, loc="outside upper right", ncols=len(series))
     return finished(figure, name, title)
 
 

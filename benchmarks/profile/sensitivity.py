@@ -10,6 +10,17 @@ from benchmarks.report.svg import INK, MUTED, SERIES, drawing_style
 
 __all__ = ["draw_measured", "draw_pareto", "draw_sensitivity"]
 
+_MEANINGS: Mapping[str, str] = {
+    "fisher": "Fisher information × squared output error: estimated KL divergence, nats",
+    "hessian": "mean Hessian trace × squared weight error, nats",
+    "kl": "KL divergence of the class probabilities, nats",
+    "sqnr": "noise over signal of the logits",
+    "output_l2": "distance of the logits",
+    "output_l2_squared": "squared distance of the logits",
+    "nuclear_norm": "nuclear norm × squared output error",
+}
+"""Metric to what its axis shows; see :mod:`quant.mixed.sensitivity`."""
+
 
 def draw_measured(found: LayerSensitivity) -> list[Drawing]:
     """One drawing of the layers for each metric that found any loss, and the front of the first metric."""
@@ -33,11 +44,14 @@ def draw_sensitivity(
 
     Args:
         values: layer to bit-width to sensitivity; what is not positive is left out.
-        metric: what it measures, with its unit, for the axis.
+        metric: its name, or what it measures, with its unit, for the axis.
         name: of the drawing.
     """
     widths = sorted({bits for layer in values.values() for bits in layer})
-    title = "Sensitivity of each layer"
+    title = f"Sensitivity of each layer: {metric.replace('_', ' ')}"
+    meaning = _MEANINGS.get(metric, metric)
+    if any(value <= 0 for layer in values.values() for value in layer.values()):
+        meaning += "\n(estimates that are not above 0 are left out)"
     with drawing_style():
         figure, axes = layer_rows(tuple(values), title)
         height = 0.8 / max(1, len(widths))
@@ -52,8 +66,8 @@ def draw_sensitivity(
             )
         axes.set_xscale("log")
         powers_of_ten(axes.xaxis)
-        axes.set_xlabel(metric)
-        figure.legend(frameon=False, loc="outside upper right", ncols=len(widths))
+        axes.set_xlabel(meaning, fontsize=9)
+        figure.legend(frameon=False, fontsize=9, loc="outside upper right", ncols=len(widths))
         return finished(figure, name, title)
 
 
