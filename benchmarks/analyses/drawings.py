@@ -11,7 +11,8 @@ from benchmarks.report.svg import INK, MUTED, SERIES, drawing_style
 
 __all__ = ["Point", "best_points", "draw_stacked", "draw_trade"]
 
-_MARKS = "osD^vP"
+_MARKS = "osD^vPX"
+_NAMED = 6
 _HEIGHT = 4.2  # inches
 
 
@@ -20,7 +21,7 @@ class Point:
     """One choice.
 
     Attributes:
-        name: beside its mark.
+        name: beside its mark; may be empty.
         cost: less is better.
         worth: more is better, or less where the drawing says so.
         family: points of one family share colour and mark.
@@ -52,7 +53,7 @@ def draw_trade(
     smaller: bool = False,
     logarithmic: bool = False,
 ) -> Drawing:
-    """Worth against cost, with the Pareto front as a dashed line and its points named.
+    """Worth against cost, with the Pareto front as a dashed line; its points are named, or all if these are few.
 
     Args:
         points: two or more choices.
@@ -87,7 +88,8 @@ def draw_trade(
                 color=SERIES[index % len(SERIES)],
                 label=family or None,
             )
-        for point in best:
+        named = [point for point in points if point.name]
+        for point in named if len(named) <= _NAMED else best:
             place = (point.cost, point.worth)
             axes.annotate(point.name, place, (6, 5), textcoords="offset points", fontsize=7.5, color=INK)
         if logarithmic:
