@@ -54,6 +54,7 @@ def draw_sensitivity(
         meaning += "\n(estimates that are not above 0 are left out)"
     with drawing_style():
         figure, axes = layer_rows(tuple(values), title)
+        figure.set_figheight(figure.get_figheight() + 0.5)  # for the legend and the second line of the axis
         height = 0.8 / max(1, len(widths))
         for i, bits in enumerate(widths):
             points = [(y, layer.get(bits, 0.0)) for y, layer in enumerate(values.values())]

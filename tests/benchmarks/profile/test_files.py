@@ -177,3 +177,18 @@ def test_given_sensitivities_and_fronts_are_drawn() -> None:
     ]
     assert {"fc1", "fc2", "4 bits", "8 bits", "KL, nats"} <= set(texts[0])
     assert {"uniform <8>", "weights, MiB", "loss"} <= set(texts[1])
+
+
+def test_the_axis_of_a_sensitivity_says_what_it_is_and_what_is_missing() -> None:
+    whole = draw_sensitivity({"fc1": {4: 1e-2, 8: 1e-4}}, "fisher").svg
+    noisy = draw_sensitivity({"fc1": {4: 1e-2, 8: -1e-4}}, "hessian").svg
+    assert "estimated KL divergence, nats" in whole
+    assert "mean Hessian trace" in noisy
+    assert "left out" in noisy
+    assert "left out" not in whole
+
+
+def test_correlations_of_both_signs_look_different(written: Path) -> None:
+    drawn = (written / "plots" / "correlation.svg").read_text(encoding="utf-8")
+    assert "var(--series-1)" in drawn
+    assert "var(--series-2)" in drawn
