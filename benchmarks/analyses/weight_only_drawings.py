@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from benchmarks.analyses.drawings import Point, draw_trade
 from benchmarks.analyses.weight_only_tables import PERCENT, WeightOnly, plain_twin
-from benchmarks.profile.drawing import Drawing, finished, layer_rows, powers_of_ten
+from benchmarks.profile.drawing import Drawing, finished, layer_rows
 from benchmarks.report.svg import SERIES, drawing_style
 
 __all__ = ["draw"]
@@ -38,7 +38,7 @@ def _layers(same: Sequence[WeightOnly], error: str, title: str) -> Drawing:
         figure, axes = layer_rows(tuple(layer.name for layer in same[0].layers), title)
         for index, own in enumerate(same):
             values = [PERCENT * getattr(layer, error) for layer in own.layers]
-            points = [(v, y) for y, v in enumerate(values) if 0 < v < math.inf]
+            points = [(v, y) for y, v in enumerate(values) if math.isfinite(v)]
             axes.plot(
                 [v for v, _ in points],
                 [y for _, y in points],
@@ -48,8 +48,7 @@ def _layers(same: Sequence[WeightOnly], error: str, title: str) -> Drawing:
                 color=SERIES[(index + 1) % len(SERIES)],
                 label=own.recipe.name,
             )
-        axes.set_xscale("log")
-        powers_of_ten(axes.xaxis)
+        axes.set_xlim(left=0)
         axes.set_xlabel("relative error, %")
         figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
         return finished(figure, f"{error}_{same[0].recipe.name}", title)
