@@ -53,7 +53,7 @@ def draw_trade(
     smaller: bool = False,
     logarithmic: bool = False,
 ) -> Drawing:
-    """Worth against cost, with the Pareto front as a dashed line; its points are named, or all if these are few.
+    """Worth against cost, the Pareto front as a dashed line; its points are named, or all of a few.
 
     Args:
         points: two or more choices.
