@@ -154,7 +154,9 @@ def open_loop(
     """
     truth, first = _first(reference, states), _first(own, states)
     both = (first & truth).sum()
-    ratios = {k: _values(system, states, own, k) / _values(system, states, reference, k) for k in counts}
+    ratios = {
+        k: _ratios(_values(system, states, own, k), _values(system, states, reference, k)) for k in counts
+    }
     return OpenLoop(
         objective={k: float(values.mean()) for k, values in ratios.items()},
         objective_low={k: float(np.percentile(values, 1)) for k, values in ratios.items()},
@@ -162,6 +164,12 @@ def open_loop(
         exact=float((first == truth).all(axis=1).mean()),
         f1=float(2 * both / max(first.sum() + truth.sum(), 1)),
     )
+
+
+def _ratios(own: Floats, reference: Floats) -> Floats:
+    """Ratios of values; where nothing waits, any decision is worth 0, and there is no ratio."""
+    worth = reference > 0
+    return own[worth] / reference[worth]
 
 
 def _first(contender: Contender, states: States) -> Bools:

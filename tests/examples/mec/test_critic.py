@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 
 from examples.mec.airtime import efficiency, find_links
 from examples.mec.critic import allocate
+from examples.mec.golden import BEST, OBJECTIVES, WITHOUT_DEBT, golden_states
 from examples.mec.policies import Exhaustive
 from examples.mec.queues import States
 from examples.mec.system import Bools, Floats, MecSystem
@@ -16,9 +17,7 @@ from tests.examples.mec.reference import published_critic
 
 SYSTEM = MecSystem()
 USERS = np.arange(SYSTEM.users)
-GOLDEN = States(
-    SYSTEM.mean_gains[None], 5.0 * (USERS[None] + 1), 10.0 * (USERS[None] + 1), np.ones((1, 10), bool)
-)
+GOLDEN = golden_states(SYSTEM)
 
 
 def decision(*users: int) -> Bools:
@@ -35,17 +34,7 @@ def random_states(count: int, seed: int) -> States:
     return States(draw_trace(SYSTEM, 3.0, count, seed).gains, backlog, debt, np.ones((count, 10), bool))
 
 
-@pytest.mark.parametrize(
-    ("users", "objective"),
-    [
-        ((), 658.357707),
-        ((0,), 755.116672),
-        ((9,), 1170.544724),
-        ((0, 4), 1145.630580),
-        (tuple(range(10)), 677.278574),
-        ((8,), 1252.302948),
-    ],
-)
+@pytest.mark.parametrize(("users", "objective"), OBJECTIVES.items())
 def test_values_of_the_published_code(users: tuple[int, ...], objective: float) -> None:
     found = allocate(SYSTEM, GOLDEN, decision(*users)).objective[0, 0]
     assert found == pytest.approx(objective, rel=1e-6)  # printed with six decimals, rates rounded to six
@@ -53,7 +42,8 @@ def test_values_of_the_published_code(users: tuple[int, ...], objective: float) 
 
 def test_value_where_energy_costs_nothing() -> None:
     free = replace(GOLDEN, debt=np.zeros((1, 10)))
-    assert allocate(SYSTEM, free, decision(0, 4)).objective[0, 0] == pytest.approx(1990.484195, rel=1e-6)
+    users, objective = WITHOUT_DEBT
+    assert allocate(SYSTEM, free, decision(*users)).objective[0, 0] == pytest.approx(objective, rel=1e-6)
 
 
 def test_rates_and_energies_of_the_published_code() -> None:
@@ -73,7 +63,8 @@ def test_rates_and_energies_of_the_published_code() -> None:
 
 def test_exhaustive_search_finds_the_published_optimum() -> None:
     best = Exhaustive(SYSTEM).decide(GOLDEN)
-    assert np.flatnonzero(best.offload[0]).tolist() == [8]
+    assert tuple(np.flatnonzero(best.offload[0])) == BEST[0]
+    assert best.objective[0] == pytest.approx(BEST[1], rel=1e-6)
     assert best.candidates == 1024
 
 
