@@ -23,7 +23,7 @@ from examples.mec.queues import States
 from examples.mec.report import findings_of
 from examples.mec.states import StatesOptions, validation_states
 from examples.mec.study import compare_all
-from examples.mec.timing import time_decisions
+from examples.mec.timing import size_of, time_decisions
 from examples.mec.traces import Trace, draw_trace, stack_traces
 from examples.mec.transformer import MecTransformer
 from export.targets import Target
@@ -45,10 +45,11 @@ class GatesOptions(BaseModel):
     """Options.
 
     Attributes:
+        arrival: mean arrivals, Mb per slot and user; those that the actor was trained for where left out.
         traces: how many, side by side.
         frames: slots of each.
         first_seed: of the first trace; the others count on from it.
-        steady: whether the float actor's queues settle at the arrivals it was trained for; at the edge of
+        steady: whether the float actor's queues settle at these arrivals; at the edge of
             what can be served they wander, and a single candidate does not keep up.
         states: states of the float actor's own simulation that the others judge.
         must_pass: recipes that must pass all gates.
@@ -60,6 +61,7 @@ class GatesOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    arrival: float | None = Field(default=None, gt=0)
     traces: int = Field(default=3, ge=1)
     frames: int = Field(default=3000, ge=20)
     first_seed: int = Field(default=0, ge=0, lt=_LAST_SEED)
@@ -102,6 +104,7 @@ def mec_gates(line: Line, options: GatesOptions, progress: Progress) -> Findings
     names = {FLOAT: float_variant(target) if target.lowers_float else FLOAT}
     names |= {recipe.name: variant_name(recipe, target) for recipe in line.recipes}
     paths = {name: line.workspace.path(f"{variant}/model.onnx") for name, variant in names.items()}
+    arrival = options.arrival or checkpoint.record.training.arrival
     drawn = StatesOptions(states=options.states, frames=min(StatesOptions().frames, options.frames))
     states = validation_states(checkpoint, drawn)
     with ExitStack() as stack:
@@ -109,7 +112,7 @@ def mec_gates(line: Line, options: GatesOptions, progress: Progress) -> Findings
         files = {name: OrtActor(stack.enter_context(OrtRunner(path)), masked) for name, path in paths.items()}
         study = compare_all(
             system,
-            _traces(checkpoint, options),
+            _traces(checkpoint, options, arrival),
             actor(FLOAT, system, files[FLOAT]),
             [
                 torch_actor(FLOAT_AGAIN, system, checkpoint.model),
@@ -132,8 +135,9 @@ def mec_gates(line: Line, options: GatesOptions, progress: Progress) -> Findings
             times = {
                 n: time_decisions(system, file, states, options.timed_calls) for n, file in files.items()
             }
-    sizes = {name: path.stat().st_size for name, path in paths.items()}
-    return findings_of(study, checkpoint.record, expected, times, sizes, (options.traces, options.frames))
+    sizes = {name: size_of(path) for name, path in paths.items()}
+    frames = (options.traces, options.frames)
+    return findings_of(study, checkpoint.record, expected, times, sizes, arrival, frames)
 
 
 def untrained(checkpoint: Checkpoint) -> MecTransformer:
@@ -151,14 +155,14 @@ def _expected(line: Line, options: GatesOptions) -> dict[str, bool]:
     return {FLOAT_AGAIN: True, **must, UNTRAINED: False, ALL_LOCAL: False}
 
 
-def _traces(checkpoint: Checkpoint, options: GatesOptions) -> Trace:
+def _traces(checkpoint: Checkpoint, options: GatesOptions, arrival: float) -> Trace:
     training, system = checkpoint.record.training, checkpoint.record.system
     seeds = range(options.first_seed, options.first_seed + options.traces)
     return stack_traces(
         [
             draw_trace(
                 system,
-                training.arrival,
+                arrival,
                 options.frames,
                 seed,
                 changes=training.changes,

@@ -12,8 +12,8 @@ from examples.mec.checkpoint import Record
 from examples.mec.drawings import Series, draw_cost, draw_curves
 from examples.mec.learning import LearnerSettings
 from examples.mec.study import Result, Study
-from examples.mec.tables import gates_table, loops_table, ratios_table, time_table, verdict_table
-from examples.mec.timing import DecisionTime
+from examples.mec.tables import cost_table, gates_table, loops_table, ratios_table, verdict_table
+from examples.mec.timing import DecisionTime, FileSize
 
 __all__ = ["findings_of", "surprises"]
 
@@ -25,7 +25,8 @@ def findings_of(
     record: Record,
     expected: Mapping[str, bool],
     times: Mapping[str, DecisionTime],
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, FileSize],
+    arrival: float,
     frames: tuple[int, int],
 ) -> Findings:
     """Everything that is shown.
@@ -35,7 +36,8 @@ def findings_of(
         record: of the float actor.
         expected: who must pass (True) or fail (False).
         times: of decisions, by contender.
-        sizes: bytes of files, by contender.
+        sizes: of the files, by contender.
+        arrival: mean arrivals of the traces, Mb per slot and user.
         frames: traces, and slots of each.
     """
     wrong = surprises(study, expected)
@@ -43,26 +45,31 @@ def findings_of(
     as_wanted = "Who must pass passes, who must fail fails."
     verdict = f"NOT as it must be: {'; '.join(wrong)}." if wrong else as_wanted
     remarks = (
-        f"{record.system.users} users, {record.training.arrival:g} Mb of arrivals per slot and user, "
-        f"{traces}, the same for all; candidates without noise, no learning.",
+        f"{record.system.users} users, {arrival:g} Mb of arrivals per slot and user, "
+        f"{traces}, the same for all; candidates without noise, no learning. The actor was trained at "
+        f"{record.training.arrival:g}.",
         verdict,
     )
-    found = [verdict_table(study, expected), ratios_table(study), loops_table(study), gates_table(study)]
-    if times:
-        found.append(time_table(times, sizes))
     return Findings(
-        tables=tuple(found),
+        tables=(
+            verdict_table(study, expected),
+            ratios_table(study),
+            loops_table(study),
+            gates_table(study),
+            cost_table(sizes, times),
+        ),
         drawings=tuple(_drawings(study, record, expected, sizes)),
         figures={
             "as_it_must_be": not wrong,
-            "arrival": record.training.arrival,
+            "arrival": arrival,
             "traces": frames[0],
             "frames": frames[1],
             "results": {r.name: _figures(r) for r in (study.reference, *study.results)},
+            "sizes": {name: asdict(size) for name, size in sizes.items()},
             "times": {name: asdict(took) for name, took in times.items()},
         },
         remarks=remarks,
-        title=f"Closed loop at {record.training.arrival:g} Mb per slot and user",
+        title=f"Closed loop at {arrival:g} Mb per slot and user",
     )
 
 
@@ -75,7 +82,7 @@ def surprises(study: Study, expected: Mapping[str, bool]) -> list[str]:
 
 
 def _drawings(
-    study: Study, record: Record, expected: Mapping[str, bool], sizes: Mapping[str, int]
+    study: Study, record: Record, expected: Mapping[str, bool], sizes: Mapping[str, FileSize]
 ) -> list[Drawing]:
     series = [Series(study.reference.name, study.reference.curves)]
     for result in study.results:
@@ -87,7 +94,7 @@ def _drawings(
     if record.losses:
         drawn.append(draw_cost(record.losses, LearnerSettings.every))
     points = [
-        Point(r.name, sizes[r.name] / _KIB, 100 * r.states.exact)
+        Point(r.name, sizes[r.name].file / _KIB, 100 * r.states.exact)
         for r in (study.reference, *study.results)
         if r.name in sizes and r.states is not None
     ]

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from benchmarks.analyses.findings import Cell, Table
 from examples.mec.gates import Gate
 from examples.mec.study import Study
-from examples.mec.timing import DecisionTime
+from examples.mec.timing import DecisionTime, FileSize
 
-__all__ = ["gates_table", "loops_table", "ratios_table", "time_table", "verdict_table"]
+__all__ = ["cost_table", "gates_table", "loops_table", "ratios_table", "verdict_table"]
 
 
 def loops_table(study: Study) -> Table:
@@ -108,21 +108,24 @@ def verdict_table(study: Study, expected: Mapping[str, bool]) -> Table:
     return Table("verdict", "Verdict", ("actor", "must", "result", "gates that fail"), tuple(rows))
 
 
-def time_table(times: Mapping[str, DecisionTime], sizes: Mapping[str, int]) -> Table:
-    """Decision times, and what the files take."""
-    rows: list[tuple[Cell, ...]] = [
-        (name, sizes.get(name), took.actor, took.actor_p99, took.decision, took.decision_p99)
-        for name, took in times.items()
-    ]
+def cost_table(sizes: Mapping[str, FileSize], times: Mapping[str, DecisionTime]) -> Table:
+    """What the files take, and how long decisions do where that was measured."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, size in sizes.items():
+        took = times.get(name)
+        cells: tuple[Cell, ...] = (None,) * 4
+        if took is not None:
+            cells = (took.actor, took.actor_p99, took.decision, took.decision_p99)
+        rows.append((name, size.file, size.weights, *cells))
     columns = (
-        *("actor", "file, bytes", "actor, µs", "actor, 99th percentile"),
+        *("actor", "file, bytes", "its tensors, bytes", "actor, µs", "actor, 99th percentile"),
         *("whole decision, µs", "whole decision, 99th percentile"),
     )
     note = (
         "ONNX Runtime, one thread, one state at a time; the whole decision adds features, K = N candidates "
         "and the critic."
     )
-    return Table("decision_time", "Time of a decision", columns, tuple(rows), note)
+    return Table("cost", "Bytes, and time of a decision", columns, tuple(rows), note)
 
 
 def _limit(gate: Gate) -> str:

@@ -1,17 +1,20 @@
-"""How long one decision takes: the actor alone, and with candidates and critic."""
+"""What an exported actor costs: bytes, and the time of one decision."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import onnx
 
+from benchmarks.onnx_file import file_size
 from examples.mec.actors import Actor
 from examples.mec.policies import ActorPolicy
 from examples.mec.queues import States
 from examples.mec.system import MecSystem
 
-__all__ = ["DecisionTime", "time_decisions"]
+__all__ = ["DecisionTime", "FileSize", "size_of", "time_decisions"]
 
 _WARM_UP = 100
 
@@ -31,6 +34,25 @@ class DecisionTime:
     actor_p99: float
     decision: float
     decision_p99: float
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """Bytes of an exported actor.
+
+    Attributes:
+        file: of the file.
+        weights: of the tensors in it, scales and zero points included.
+    """
+
+    file: int
+    weights: int
+
+
+def size_of(path: Path) -> FileSize:
+    """Measure an ONNX file."""
+    tensors = onnx.load(path).graph.initializer
+    return FileSize(file_size(path), sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in tensors))
 
 
 def time_decisions(system: MecSystem, actor: Actor, states: States, calls: int) -> DecisionTime:

@@ -83,7 +83,7 @@ def test_the_float_file_is_its_own_equal(found: Findings) -> None:
 
 def test_everything_is_told(found: Findings) -> None:
     tables = {table.name: table for table in found.tables}
-    assert set(tables) == {"verdict", "against_fp32", "closed_loop", "gates", "decision_time"}
+    assert set(tables) == {"verdict", "against_fp32", "closed_loop", "gates", "cost"}
     assert {d.name for d in found.drawings} == {"queue", "rate", "energy", "objective", "cost", "size"}
     verdict = {row[0]: row[1:] for row in tables["verdict"].rows}
     assert verdict["untrained"][:2] == ("fail", "fails")
