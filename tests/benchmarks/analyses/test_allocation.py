@@ -15,6 +15,7 @@ from quant.encoding import Encoding, freeze
 from quant.errors import BadInput
 from quant.mixed.sensitivity.kl import kl
 from quant.progress import silent
+from tests.benchmarks.analyses.conftest import plain_recipe
 
 BUDGETS = [
     {"kind": "energy", "value": 0.85, "relative_to": 8},
@@ -28,7 +29,7 @@ CONTENDERS = [
 
 
 def options(**changes: Any) -> AllocationOptions:
-    fields = {"budgets": BUDGETS, "contenders": CONTENDERS, "images": 8, "judged": 48}
+    fields = {"budgets": BUDGETS, "contenders": CONTENDERS, "images": 8, "judged": 48, "keep": {"head": 8}}
     return AllocationOptions.model_validate(fields | changes)
 
 
@@ -60,8 +61,12 @@ def test_every_choice_keeps_its_budget_and_the_program_predicts_no_more_loss(fou
 
 
 def test_the_measured_loss_is_that_of_the_recipe_alone(digits: Line, found: Findings) -> None:
-    recipe = digits.recipes[0].model_copy(
-        update={"specs": {n: s.model_copy(update={"bits": 4}) for n, s in digits.recipes[0].specs.items()}}
+    wide = digits.recipes[0].specs
+    narrow_specs = {name: spec.model_copy(update={"bits": 4}) for name, spec in wide.items()}
+    kept = {"linear.input": "input8", "linear.weight": "weight8"}
+    recipe = plain_recipe(
+        specs=narrow_specs | {f"{name}8": spec for name, spec in wide.items()},
+        overrides=[{"modules": "head", "roles": kept}],
     )
     every = list(batches(digits.validation, digits.loaded.preprocessing, 16))
     learned = [batch.images for batch in batches(digits.calibration, digits.loaded.preprocessing, 16)]
@@ -80,8 +85,8 @@ def test_the_measured_loss_is_that_of_the_recipe_alone(digits: Line, found: Find
 
 def test_the_tables_have_every_layer(digits: Line, found: Findings) -> None:
     chosen, bits, sensitivity = found.tables
-    layers = {"patch_embed.proj", "blocks.0.attn.qkv", "blocks.3.mlp.fc2", "head"}
-    assert len(bits.rows) == len(sensitivity.rows) == 18
+    layers = {"patch_embed.proj", "blocks.0.attn.qkv", "blocks.3.mlp.fc2"}
+    assert len(bits.rows) == len(sensitivity.rows) == 17  # the head is kept
     assert layers <= {row[0] for row in bits.rows}
     assert bits.columns[2:4] == ("thresholds, energy 0.85 of 8 bits", "milp, energy 0.85 of 8 bits")
     assert [row[0] for row in chosen.rows[:3]] == ["uniform 4", "uniform 6", "uniform 8"]
@@ -101,5 +106,7 @@ def test_the_tables_have_every_layer(digits: Line, found: Findings) -> None:
 def test_what_cannot_be_asked_is_refused(digits: Line) -> None:
     with pytest.raises(BadInput, match="unknown sensitivity metric"):
         allocation(digits, options(contenders=[{"name": "a", "metric": "nucular_norm"}]), silent)
+    with pytest.raises(BadInput, match="nothing to decide"):
+        allocation(digits, options(keep={"*": 8}), silent)
     with pytest.raises(ValueError, match="different names"):
         options(contenders=[CONTENDERS[0], CONTENDERS[0]])
