@@ -58,6 +58,7 @@ def do_runs(lines: Sequence[Line], say: Callable[[str], None]) -> None:
             say(f"== {line.workspace.root.name}")
         for stage in STAGES:
             do_stage(line, stage, say)
+        line.forget()
 
 
 def _checked(data: Mapping[str, Any], config: Path, root: Path, where: str = "") -> Line:

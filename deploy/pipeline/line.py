@@ -189,8 +189,17 @@ class Line:
         return about
 
     def keep(self, calibrated: CalibratedGraph) -> None:
-        """Spare later stages the reading of a calibration that was just made."""
-        self._calibrated[calibrated.recipe.name] = calibrated
+        """Spare later stages the reading of a calibration that was just made; only of the last one.
+
+        Each holds a copy of the model, and a grid has dozens.
+        """
+        self._calibrated = {calibrated.recipe.name: calibrated}
+
+    def forget(self) -> None:
+        """Free the memory of models and calibrations; they are made or read again when asked for."""
+        self._calibrated = {}
+        for name in ("loaded", "graph", "parity_images"):
+            self.__dict__.pop(name, None)
 
     def calibrated(self, recipe: Recipe) -> CalibratedGraph:
         """The calibration that the run's folder holds for a recipe."""

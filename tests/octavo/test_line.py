@@ -1,8 +1,11 @@
 """The verbs, used as a person uses them, on a model of two linear layers."""
 
+import dataclasses
+import gc
 import json
 import shutil
 import sys
+import weakref
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +16,7 @@ import yaml
 from typer.testing import Result
 
 from benchmarks.results import load_summary
+from deploy.pipeline.line import open_run
 from deploy.pytorch.build import build_module
 from deploy.pytorch.run import TorchRunner
 from quant.errors import BadInput
@@ -259,3 +263,17 @@ def test_an_interrupted_training_is_gone_on_with(project: Project, monkeypatch: 
     assert project.left() == ["trained/calibration.safetensors"]
     calibration = "trained/calibration.safetensors"
     assert (project.out / calibration).read_bytes() == (whole / calibration).read_bytes()
+
+
+def test_memory_does_not_grow_with_the_number_of_recipes(finished: tuple[Project, Result]) -> None:
+    project, _ = finished
+    line = open_run(project.out)
+    recipe = line.recipes[0]
+    first = weakref.ref(line.calibrated(recipe))
+    other = first()
+    assert other is not None
+    line.keep(dataclasses.replace(other, recipe=recipe.model_copy(update={"name": "other"})))
+    del other
+    gc.collect()
+    assert first() is None
+    assert line.calibrated(recipe).recipe == recipe
