@@ -179,7 +179,7 @@ def gate_bars(run: str, figures: Mapping[str, Any]) -> list[Bar]:
 def run_figures(run: str, out: Path, console: Console, frames: int = FRAMES) -> Mapping[str, Any]:
     """Do a run of the example with the traces of the protocol, and read what its analysis found."""
     config = config_of(suite_of(SUITE, [run])[run], SUITE)
-    (gates,) = config.analyses
+    gates = config.analyses[0]
     options = {"traces": RUNS[run], "frames": frames, "timed_calls": 0}
     changed = {
         "analyses": (AnalysisConfig.model_validate({**gates.model_dump(), **options}),),

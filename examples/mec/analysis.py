@@ -53,7 +53,9 @@ class GatesOptions(BaseModel):
             what can be served they wander, and a single candidate does not keep up.
         states: states of the float actor's own simulation that the others judge.
         must_pass: recipes that must pass all gates.
-        must_fail: recipes that must fail some, beside the two controls.
+        must_fail: recipes that must fail some.
+        controls: whether the float model in PyTorch must pass, an untrained one and nobody offloading fail.
+            Beyond what can be served the float actor itself misses what is asked of energy.
         baselines: policies without an actor, of :data:`examples.mec.contenders.BASELINES`.
         target: whose files are run; the first of the run where left out.
         timed_calls: calls of each file that are timed; 0 times none.
@@ -69,6 +71,7 @@ class GatesOptions(BaseModel):
     states: int = Field(default=1024, ge=8)
     must_pass: tuple[str, ...] = ()
     must_fail: tuple[str, ...] = ()
+    controls: bool = True
     baselines: tuple[str, ...] = ("best_of_one",)
     target: str | None = None
     timed_calls: int = Field(default=2000, ge=0)
@@ -152,7 +155,7 @@ def _expected(line: Line, options: GatesOptions) -> dict[str, bool]:
     for name in (*options.must_pass, *options.must_fail):
         line.recipe_named(name)
     must = {**dict.fromkeys(options.must_pass, True), **dict.fromkeys(options.must_fail, False)}
-    return {FLOAT_AGAIN: True, **must, UNTRAINED: False, ALL_LOCAL: False}
+    return {FLOAT_AGAIN: True, **must, UNTRAINED: False, ALL_LOCAL: False} if options.controls else must
 
 
 def _traces(checkpoint: Checkpoint, options: GatesOptions, arrival: float) -> Trace:

@@ -1,8 +1,8 @@
 """Who decides which users offload: the baselines, and an actor whose candidates the critic compares."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _MOST_EXHAUSTIVE = 16  # users; 65,536 decisions of each state
+_LEAST_GAIN = 1e-9  # relative; equal values differ by rounding, and descent must end
 
 
 @dataclass(frozen=True)
@@ -194,13 +195,21 @@ class CoordinateDescent:
         evaluated = 1
         flips = np.eye(users, dtype=bool) & states.active[:, None]
         while True:
-            # The present decision comes first, so that it stays where nothing is better.
-            around = np.concatenate([best.offload[:, None], best.offload[:, None] ^ flips], axis=1)
-            found = choose(self._system, states, around)
+            around = choose(self._system, states, best.offload[:, None] ^ flips)
             evaluated += users
-            if not found.winner.any():
+            better = around.objective > best.objective * (1 + _LEAST_GAIN)
+            if not better.any():
                 self._last = best.offload
-                return Decision(
-                    best.offload, best.rates, best.energies, best.objective, found.winner, evaluated
-                )
-            best = found
+                return replace(best, candidates=evaluated)
+            best = _merged(better, around, best)
+
+
+def _merged(first: Bools, new: Decision, old: Decision) -> Decision:
+    """The new decision in the simulations of ``first`` [S], the old one in the others."""
+
+    def pick(name: str) -> npt.NDArray[Any]:
+        own = getattr(new, name)
+        return np.asarray(np.where(first.reshape(-1, *[1] * (own.ndim - 1)), own, getattr(old, name)))
+
+    names = ("offload", "rates", "energies", "objective", "winner")
+    return Decision(**{name: pick(name) for name in names}, candidates=new.candidates)

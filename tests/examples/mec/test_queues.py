@@ -1,10 +1,18 @@
 import numpy as np
 import pytest
 
-from examples.mec.policies import AllLocal, AllOffload, BestOfOne, CoordinateDescent, Exhaustive, Random
+from examples.mec.policies import (
+    ActorPolicy,
+    AllLocal,
+    AllOffload,
+    BestOfOne,
+    CoordinateDescent,
+    Exhaustive,
+    Random,
+)
 from examples.mec.queues import States, advance
 from examples.mec.simulation import simulate
-from examples.mec.system import MecSystem
+from examples.mec.system import Floats, MecSystem
 from examples.mec.traces import draw_trace, stack_traces
 from quant.errors import BadInput
 
@@ -105,6 +113,30 @@ def test_coordinate_descent_ends_at_the_optimum_of_most_slots() -> None:
     trace = draw_trace(wide, 2.0, 2, seed=0)
     with pytest.raises(BadInput, match="up to 16 users"):
         simulate(wide, trace, Exhaustive(wide))
+
+
+def test_descent_ends_where_a_change_changes_nothing() -> None:
+    """To flip an absent user is to repeat the decision, whose value may differ in its last bit."""
+    wide = MecSystem(users=12)
+    trace = draw_trace(wide, 2.2, 60, seed=1, changes=5, fewest=4)
+    states = simulate(wide, trace, BestOfOne(wide)).states(slice(0, None))
+    found = CoordinateDescent(wide).decide(states)
+    assert not found.offload[~states.active].any()
+    assert found.candidates < 100
+
+
+def test_a_guard_adds_single_users_and_is_never_worth_less() -> None:
+    class Blind:
+        def logits(self, states: States) -> Floats:
+            return np.full(states.gains.shape, -5.0)
+
+    states = simulate(SYSTEM, draw_trace(SYSTEM, 3.0, 40, seed=3), BestOfOne(SYSTEM)).states(slice(20, 40))
+    plain, guarded = (ActorPolicy(SYSTEM, Blind(), 2, guard).decide(states) for guard in (False, True))
+    single = BestOfOne(SYSTEM).decide(states)
+    both = np.maximum(plain.objective, single.objective)
+    np.testing.assert_allclose(guarded.objective, both, rtol=1e-9)  # sums of other shapes round otherwise
+    assert guarded.objective.mean() > plain.objective.mean()
+    assert len(ActorPolicy(SYSTEM, Blind(), 2, guard=True).candidates(states[:1])[0]) == 11  # each once
 
 
 def test_a_trace_of_other_users_is_refused() -> None:
