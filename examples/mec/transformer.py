@@ -61,8 +61,8 @@ class MecTransformer(nn.Module):
     """Logits of offloading.
 
     With ``masked`` the fourth feature of a token says whether its user is there; nobody attends to the
-    others, so what stands in their tokens changes nothing. The mask is made inside, so the model has one
-    input either way.
+    others, so what stands in their tokens changes nothing, and their own logits are −1. The mask is made
+    inside, so the model has one input either way.
 
     Attributes:
         input_shape: shape (N, 3) or (N, 4) of one input, which Octavo reads.
@@ -90,15 +90,16 @@ class MecTransformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens [B, N, 3], or [B, N, 4] with ``masked``, to logits [B, N]."""
-        mask = None
+        mask = there = None
         if self.masked:
-            mask = ((1 - tokens[..., FEATURES]) * _FAR)[:, None, None]
+            there = tokens[..., FEATURES]
+            mask = ((1 - there) * _FAR)[:, None, None]
             tokens = tokens[..., :FEATURES]
         hidden = self.embed(tokens) + self.positions
         for block in self.blocks:
             hidden = block(hidden, mask)
         logits: Tensor = self.head(self.norm(hidden)).squeeze(-1)
-        return logits
+        return logits if there is None else (logits + 1) * there - 1
 
 
 def mec_transformer(

@@ -71,6 +71,7 @@ def test_absent_users_change_nothing() -> None:
     with torch.inference_mode():
         answers = wide(tokens)[:, :4]
         # Masked scores take no part in any sum, so only the order of summation may differ.
+        assert (wide(junk)[:, 4:] == -1).all()
         torch.testing.assert_close(wide(junk)[:, :4], answers, rtol=0, atol=1e-6)
         torch.testing.assert_close(narrow(tokens[:, :4]), answers, rtol=0, atol=1e-5)
 
