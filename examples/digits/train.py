@@ -101,33 +101,40 @@ def store(model: nn.Module, path: Path) -> None:
     os.replace(beside, path)
 
 
-def accuracy(weights: Path) -> tuple[int, int]:
+def accuracy(weights: Path, model: ModelConfig = MODEL) -> tuple[int, int]:
     """Return how many validation images the stored model gets right, and of how many."""
-    loaded = load_model(MODEL.model_copy(update={"weights": weights}))
+    loaded = load_model(model.model_copy(update={"weights": weights}))
     images, labels = split("validation", loaded.preprocessing)
     with torch.inference_mode():
         correct = int((loaded.model(images).argmax(dim=1) == labels).sum())
     return correct, len(labels)
 
 
-def main() -> None:
-    """Train, store, and print the accuracy on the validation split."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go")
-    arguments.add_argument("--epochs", type=int, default=EPOCHS)
+def command(words: str | None, model: ModelConfig, weights: Path, epochs: int) -> None:
+    """Train a model of digits, store it, and print its accuracy on the validation split.
+
+    Args:
+        words: what the command says of itself.
+        model: what is trained, from the weights that a seed gives.
+        weights: where they go, unless the command says otherwise.
+        epochs: how often every image is seen, unless the command says otherwise.
+    """
+    arguments = argparse.ArgumentParser(description=words)
+    arguments.add_argument("--out", type=Path, default=weights, help="where the weights go")
+    arguments.add_argument("--epochs", type=int, default=epochs)
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
 
     # One thread adds up in one order, so the weights do not depend on the number of cores.
     torch.set_num_threads(1)
-    loaded = load_model(MODEL, seed=options.seed)
+    loaded = load_model(model, seed=options.seed)
     images, labels = split("train", loaded.preprocessing)
     train(loaded.model, images, labels, options.epochs, options.seed)
     store(loaded.model, options.out)
-    correct, total = accuracy(options.out)
+    correct, total = accuracy(options.out, model)
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB")
     print(f"validation top-1: {correct}/{total} = {correct / total:.2%}")
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, MODEL, WEIGHTS, EPOCHS)

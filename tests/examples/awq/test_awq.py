@@ -1,8 +1,6 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks.analyses.weight_only_errors import LayerErrors, layer_errors
 from benchmarks.analyses.weight_only_float import float_layers
@@ -21,17 +19,9 @@ EXAMPLES = Path(awq.__file__).parents[1]
 SUITE = EXAMPLES / "awq_mlp.yaml"
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_the_stored_perceptron_is_small_and_reads_digits_it_never_saw() -> None:
     assert awq.WEIGHTS.stat().st_size <= 160_000
-    correct, total = awq.accuracy(awq.WEIGHTS)
+    correct, total = digits.accuracy(awq.WEIGHTS, awq.MODEL)
     assert total == 360
     assert correct / total >= 0.98
 
