@@ -44,7 +44,7 @@ def error_bars(model: str, found: Figures) -> list[Bar]:
         }
         worst = max(ratios, key=ratios.__getitem__)
         below = sum(ratio < 1 for ratio in ratios.values())
-        remark = f"{min(ratios.values()):.2f} to {ratios[worst]:.2f} times plain rounding's, most at {worst}"
+        remark = f"{min(ratios.values()):.3f} to {ratios[worst]:.3f} times plain rounding's, most at {worst}"
         what = f"{model}, {name}: layers with less output error than plain rounding"
         bars.append(Bar(what, "at least", len(ratios), below, f" of {len(ratios)}", 0, remark))
     return bars

@@ -34,7 +34,7 @@ def test_one_layer_that_is_no_better_than_plain_rounding_is_enough_to_miss() -> 
     assert small.reached
     assert not large.reached
     assert (large.measured, large.limit) == (1, 2)
-    assert "0.90 to 1.00 times plain rounding's, most at b" in large.remark
+    assert "0.900 to 1.000 times plain rounding's, most at b" in large.remark
 
 
 def test_one_image_of_a_hundred_is_more_than_awq_may_lose() -> None:
