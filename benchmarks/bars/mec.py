@@ -42,7 +42,7 @@ from examples.mec.policies import (
 from examples.mec.simulation import simulate
 from examples.mec.states import StatesOptions, validation_states
 from examples.mec.system import MecSystem
-from examples.mec.traces import draw_trace, stack_traces
+from examples.mec.traces import cut, draw_trace, stack_traces
 from examples.mec.train import train, weights_file
 
 __all__ = ["baseline_bars", "critic_bars", "gate_bars", "learning_bars", "main"]
@@ -54,6 +54,9 @@ RUNS = {"load_3-0": 5, "load_3-2": 3}
 FRAMES = 5000
 W8A8 = "edge"
 MUST_FAIL = ("untrained", "all_local", "w4a4")
+_SPREAD = 2.0
+"""Mb. Mean backlogs of single traces differ by 1.5 Mb (standard deviation); both sides are means of three."""
+
 _CANDIDATES = 20  # of a learning actor: K = N, and as many with noise
 _SHOWN: Sequence[tuple[str, Literal["at least", "at most"], float]] = (
     ("rate ratio", "at least", 0.99),
@@ -95,9 +98,9 @@ def baseline_bars(console: Console, frames: int = 10_000) -> list[Bar]:
     system = MecSystem()
     trace = stack_traces([draw_trace(system, 3.0, frames, seed) for seed in range(3)])
 
-    def measured(policy: Policy) -> tuple[Measures, Measures]:
+    def measured(policy: Policy, most: int = frames) -> tuple[Measures, Measures]:
         console.print(f"  {type(policy).__name__}", style="dim")
-        done = simulate(system, trace, policy)
+        done = simulate(system, cut(trace, most), policy)
         return summarize(system, done), summarize(system, second_half(done))
 
     bars: list[Bar] = []
@@ -106,10 +109,11 @@ def baseline_bars(console: Console, frames: int = 10_000) -> list[Bar]:
         ("coordinate descent", CoordinateDescent(system), 25.8),
         ("best of nobody and one user", BestOfOne(system), 25.2),
     ]
-    unstable: list[tuple[str, Policy, float]] = [
-        ("all local", AllLocal(system), 20.06),
-        ("all offload", AllOffload(system), 14.86),
-        ("random", Random(system, seed=0), 25.2),
+    # Queues of these grow, and with them the rates of users that offload: each over as many slots as published.
+    unstable: list[tuple[str, Policy, float, int]] = [
+        ("all local", AllLocal(system), 20.06, 10_000),
+        ("all offload", AllOffload(system), 14.86, 10_000),
+        ("random", Random(system, seed=0), 25.2, 2_000),
     ]
     for name, policy, published in near_optimal:
         whole, late = measured(policy)
@@ -117,11 +121,20 @@ def baseline_bars(console: Console, frames: int = 10_000) -> list[Bar]:
         off = abs(late.backlog - published)
         bars += [
             Bar(f"{name}: share of arrivals served", "at least", 99.8, 100 * whole.served, " %"),
-            Bar(f"{name}: second-half backlog off the published one", "at most", 2, off, " Mb", 1, remark),
+            Bar(
+                f"{name}: second-half backlog off the published one",
+                "at most",
+                _SPREAD,
+                off,
+                " Mb",
+                1,
+                remark,
+            ),
         ]
-    for name, policy, published in unstable:
-        whole, _ = measured(policy)
-        off, remark = abs(whole.rate - published), f"{whole.rate:.2f} Mbps; published {published}"
+    for name, policy, published, most in unstable:
+        whole, _ = measured(policy, most)
+        off = abs(whole.rate - published)
+        remark = f"{whole.rate:.2f} Mbps over {min(most, frames):,} slots; published {published}"
         bars.append(Bar(f"{name}: rate off the published one", "at most", 0.2, off, " Mbps", 2, remark))
     return bars
 

@@ -42,7 +42,9 @@ def findings_of(
     """
     wrong = surprises(study, expected)
     traces = f"{frames[0]} trace{'s' * (frames[0] > 1)} of {frames[1]:,} slots"
-    as_wanted = "Who must pass passes, who must fail fails."
+    as_wanted = (
+        "Who must pass passes, who must fail fails." if expected else "Nobody must pass here, or fail."
+    )
     verdict = f"NOT as it must be: {'; '.join(wrong)}." if wrong else as_wanted
     remarks = (
         f"{record.system.users} users, {arrival:g} Mb of arrivals per slot and user, "

@@ -29,7 +29,7 @@ from examples.mec.policies import ActorPolicy, CoordinateDescent, Exhaustive
 from examples.mec.queues import States
 from examples.mec.simulation import simulate
 from examples.mec.system import Bools
-from examples.mec.traces import Trace, draw_trace, stack_traces
+from examples.mec.traces import Trace, cut, draw_trace, stack_traces
 from quant.data.config import SourceConfig
 from quant.data.sources import register_source, required_path
 from quant.errors import BadInput
@@ -109,16 +109,9 @@ def calibration_states(checkpoint: Checkpoint, options: StatesOptions) -> States
     traces = _traces(checkpoint, options, _SEEDS["calibration"])
     each = max(options.states // (8 * options.traces), 1)
     own = simulate(checkpoint.record.system, traces, policy)
-    start, steady = (
-        slice(0, 3 * each),
-        slice(3 * each, None, max((options.frames - 3 * each) // (3 * each), 1)),
-    )
-    recovery = simulate(
-        checkpoint.record.system,
-        Trace(traces.gains[:, : 8 * each], traces.arrivals[:, : 8 * each], traces.active[:, : 8 * each]),
-        policy,
-        options.high_backlog,
-    )
+    start = slice(0, 3 * each)
+    steady = slice(3 * each, None, max((options.frames - 3 * each) // (3 * each), 1))
+    recovery = simulate(checkpoint.record.system, cut(traces, 8 * each), policy, options.high_backlog)
     return join_states([own.states(start), own.states(steady), recovery.states(slice(0, None, 4))])
 
 

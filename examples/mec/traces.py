@@ -10,7 +10,7 @@ import numpy as np
 from examples.mec.system import Bools, Floats, MecSystem
 from quant.errors import BadInput
 
-__all__ = ["Trace", "draw_trace", "stack_traces"]
+__all__ = ["Trace", "cut", "draw_trace", "stack_traces"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,11 @@ def stack_traces(traces: list[Trace]) -> Trace:
         np.stack([trace.arrivals for trace in traces]),
         np.stack([trace.active for trace in traces]),
     )
+
+
+def cut(trace: Trace, frames: int) -> Trace:
+    """The first slots of a trace, or of several."""
+    return Trace(trace.gains[..., :frames, :], trace.arrivals[..., :frames, :], trace.active[..., :frames, :])
 
 
 def _activity(generator: np.random.Generator, frames: int, users: int, changes: int, fewest: int) -> Bools:
