@@ -109,7 +109,7 @@ def baseline_bars(console: Console, frames: int = 10_000) -> list[Bar]:
         ("coordinate descent", CoordinateDescent(system), 25.8),
         ("best of nobody and one user", BestOfOne(system), 25.2),
     ]
-    # Queues of these grow, and with them the rates of users that offload: each over as many slots as published.
+    # Their queues grow, and with them the rates of users that offload: each over as many slots as published.
     unstable: list[tuple[str, Policy, float, int]] = [
         ("all local", AllLocal(system), 20.06, 10_000),
         ("all offload", AllOffload(system), 14.86, 10_000),
