@@ -26,9 +26,9 @@ def line_of(
 ) -> Line:
     """A line of calibrated recipes, and a summary that says how many of 100 images each variant has right."""
     line = Line(RunConfig(model=ModelConfig(name="none"), calibration=DIGITS, validation=DIGITS), root)
-    vars(line).update(graph=graph, recipes=tuple(recipes))  # in the place of what they are computed from
-    for recipe in recipes:
-        line.keep(calibrate(graph, recipe, lambda n: (images[:n],)))
+    made = {recipe.name: calibrate(graph, recipe, lambda n: (images[:n],)) for recipe in recipes}
+    # In the place of what they are computed from; a line keeps one calibration only, and has no files here.
+    vars(line).update(graph=graph, recipes=tuple(recipes), _calibrated=made)
     save_summary(summary_of(right), root / "summary.json")
     return line
 

@@ -27,7 +27,7 @@ from tests.export.small_models import images_of
 
 FOLDER = Path(__file__).resolve().parents[3] / "examples" / "fq_vit"
 GRID = {r.name: r for name in ("grid", "steps") for r in load_recipes(FOLDER / f"{name}.yaml")}
-RIGHT = {"minmax_layer": 10, "omse_layer": 20, "minmax_channel_stream": 80, "ptf_log2_4": 85}
+RIGHT = {"minmax_layer": 10, "omse_layer": 20, "minmax_channel": 80, "ptf_log2_4": 85}
 RECIPES = (*(GRID[name] for name in RIGHT), load_recipe("int8").model_copy(update={"methods": ()}))
 SIZES = {"img_size": 32, "patch_size": 16, "in_chans": 1, "embed_dim": 24, "depth": 1, "num_classes": 10}
 IMAGES = 4
@@ -73,7 +73,7 @@ def texts(found: Findings, drawing: str) -> list[str]:
     ("name", "words"),
     [
         ("minmax_layer", ("minmax", "layer", "layer", "float", "uniform, 8 bits")),
-        ("minmax_channel_stream", ("minmax", "channel", "channel", "float", "uniform, 8 bits")),
+        ("minmax_channel", ("minmax", "channel", "channel", "float", "uniform, 8 bits")),
         ("ptf_log2_4", ("minmax", "channel", "powers of two", "integer", "log2, 4 bits")),
         ("int8", ("percentile, alpha 0.99999", "channel", "float", "float", "float")),
     ],
@@ -84,7 +84,7 @@ def test_a_row_says_what_the_recipe_chooses(found: Findings, name: str, words: t
 
 
 def test_measured_figures_are_the_summarys(found: Findings) -> None:
-    row = row_of(found, "minmax_channel_stream")
+    row = row_of(found, "minmax_channel")
     assert (row["top-1, %"], row["drop, points"], row["agreement, %"]) == (80.0, 12.0, 50.0)
     assert (row["logit SQNR, dB"], row["logit cosine, %"], row["top-5, %"]) == (12.35, 98.77, None)
 

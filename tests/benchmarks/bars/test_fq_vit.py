@@ -13,8 +13,8 @@ def row(top1: float, cosine: float = 0.97, qsnr: float = 14.0) -> dict[str, floa
 
 ABLATION = {
     "minmax_layer": row(0.0),
-    "kl_channel": row(0.6),
-    "omse_channel_stream": row(0.795),  # not layer-wise
+    "kl_layer": row(0.6),
+    "omse_channel": row(0.795),  # not layer-wise
     "ptf_uniform4": row(0.08),
     "ptf_log2_4": row(0.66),
     "fq_vit": row(0.80),
@@ -35,7 +35,7 @@ def reached(ablation: dict[str, dict[str, float]], deploy: dict[str, dict[str, f
         (3, {"fq_vit": row(0.797)}, {}),
         (4, {"fq_vit": row(0.80, 0.954)}, {}),
         (5, {"fq_vit": row(0.80, qsnr=10.4)}, {}),
-        (6, {"kl_channel": row(0.71)}, {}),
+        (6, {"kl_layer": row(0.71)}, {}),
         (7, {"ptf_log2_4": row(0.57)}, {}),
     ],
 )
