@@ -7,7 +7,7 @@ lost 1.25 points of top-1 (81.09 to 79.84) and had a logit cosine of 95.5 % and 
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from benchmarks.suite import begin, do_runs
 from deploy.markdown import markdown_table
 from quant.errors import BadInput, Unsupported
 
-__all__ = ["EXAMPLE", "PUBLISHED", "bars_of", "main", "table_of"]
+__all__ = ["EXAMPLE", "PUBLISHED", "ablation_bars", "deploy_bars", "main", "table_of"]
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "fq_vit.yaml"
 PUBLISHED = {"drop": 1.25, "cosine": 95.5, "qsnr": 10.47}
@@ -40,13 +40,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bars.fq_vit", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/fq_vit"), help="kept: a rerun resumes")
     parser.add_argument("--read", action="store_true", help="take the run in --out as it is")
+    parser.add_argument("--only", choices=RUNS, action="append", help="one of the runs; both by default")
     arguments = parser.parse_args()
+    wanted = [name for name in RUNS if name in (arguments.only or RUNS)]
     out, console = arguments.out, Console(stderr=True)
     try:
         if not arguments.read:
-            do_runs(begin(EXAMPLE, out), lambda text: console.print(f"  {text}", style="dim"))
-        found = {name: read_findings(out / name / FOLDER / "observers") for name in ("ablation", "deploy")}
-        bars = bars_of(*(_figures(part) for part in found.values()))
+            do_runs(begin(EXAMPLE, out, wanted), lambda text: console.print(f"  {text}", style="dim"))
+        found = {name: read_findings(out / name / FOLDER / "observers") for name in wanted}
+        bars = [bar for name, part in found.items() for bar in RUNS[name](_figures(part))]
     except (BadInput, Unsupported) as error:
         print(f"fq_vit: {error}", file=sys.stderr)
         return 2
@@ -58,18 +60,13 @@ def main() -> int:
     return 0 if all(bar.reached for bar in bars) else 1
 
 
-def bars_of(ablation: Figures, deploy: Figures) -> list[Bar]:
-    """The bars.
+def deploy_bars(figures: Figures) -> list[Bar]:
+    """The bars of the run `deploy`.
 
     Args:
-        ablation: figures of the analysis ``observers`` by recipe, shares from 0 to 1, of the run `ablation`.
-        deploy: likewise of the run `deploy`.
+        figures: of its analysis ``observers`` by recipe, shares from 0 to 1.
     """
-    int8, full = deploy["int8"], ablation["fq_vit"]
-    layered = {name: row["top1"] for name, row in ablation.items() if name.endswith("_layer")}
-    best = max(layered, key=lambda name: layered[name])
-    log2, uniform = ablation["ptf_log2_4"]["top1"], ablation["ptf_uniform4"]["top1"]
-    own = f"asked of INT8: drop {DROP:g}, cosine {COSINE:g} %; agreement {100 * full['agreement']:.1f} %"
+    int8 = figures["int8"]
     return [
         Bar("int8: top-1 drop", "at most", DROP, 100 * int8["drop"], " points", remark=_published("drop")),
         Bar(
@@ -83,6 +80,17 @@ def bars_of(ablation: Figures, deploy: Figures) -> list[Bar]:
             " dB",
             remark=_published("qsnr"),
         ),
+    ]
+
+
+def ablation_bars(figures: Figures) -> list[Bar]:
+    """The bars of the run `ablation`; ``figures`` as in :func:`deploy_bars`."""
+    full = figures["fq_vit"]
+    layered = {name: row["top1"] for name, row in figures.items() if name.endswith("_layer")}
+    best = max(layered, key=lambda name: layered[name])
+    log2, uniform = figures["ptf_log2_4"]["top1"], figures["ptf_uniform4"]["top1"]
+    own = f"asked of INT8: drop {DROP:g}, cosine {COSINE:g} %; agreement {100 * full['agreement']:.1f} %"
+    return [
         Bar(
             "fq_vit, fully quantized: top-1 drop",
             "at most",
@@ -139,6 +147,10 @@ def _figures(found: Findings) -> Figures:
 
 def _published(figure: str) -> str:
     return f"published: {PUBLISHED[figure]:g}"
+
+
+RUNS: Mapping[str, Callable[[Figures], list[Bar]]] = {"ablation": ablation_bars, "deploy": deploy_bars}
+"""Run of the example to its bars."""
 
 
 if __name__ == "__main__":
