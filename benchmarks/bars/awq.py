@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.analyses.findings import read_findings
-from benchmarks.bars.bar import Bar, print_bars, to_dicts
+from benchmarks.bars.bar import Bar, in_one_line, print_bars, to_dicts
 from benchmarks.environment import describe_environment
 from benchmarks.files import write_text
 from benchmarks.results import Summary, load_summary
@@ -144,4 +144,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(in_one_line("awq", main))

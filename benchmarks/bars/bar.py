@@ -1,13 +1,16 @@
 """A bar: what is promised, what was measured, and whether it holds."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Bar", "print_bars", "to_dicts"]
+from quant.errors import BadInput, Unsupported
+
+__all__ = ["Bar", "in_one_line", "print_bars", "to_dicts"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,15 @@ class Bar:
     def reached(self) -> bool:
         """Whether the bar is met."""
         return self.measured >= self.limit if self.kind == "at least" else self.measured <= self.limit
+
+
+def in_one_line(name: str, main: Callable[[], int]) -> int:
+    """Do a command; what it refuses ends in one line and exit code 2, as that of ``octavo`` does."""
+    try:
+        return main()
+    except (BadInput, Unsupported) as error:
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
 
 
 def to_dicts(bars: Sequence[Bar]) -> list[dict[str, Any]]:

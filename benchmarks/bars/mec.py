@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.analyses.findings import read_findings
-from benchmarks.bars.bar import Bar, print_bars, to_dicts
+from benchmarks.bars.bar import Bar, in_one_line, print_bars, to_dicts
 from benchmarks.bars.runs import do_run
 from benchmarks.environment import describe_environment
 from benchmarks.files import write_text
@@ -222,4 +222,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(in_one_line("mec", main))

@@ -8,7 +8,6 @@ was chosen on.
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,12 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.analyses.findings import read_findings
-from benchmarks.bars.bar import Bar, print_bars, to_dicts
+from benchmarks.bars.bar import Bar, in_one_line, print_bars, to_dicts
 from benchmarks.suite import begin, do_runs
-from quant.errors import BadInput, Unsupported
 
 __all__ = ["allocation_bars", "dominated"]
 
-SUITE = Path("examples/mixed_precision.yaml")
+SUITE = Path(__file__).resolve().parents[2] / "examples" / "mixed_precision.yaml"
 BUDGETS = 3
 """So many budgets of each kind must be won."""
 
@@ -86,12 +84,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     console = Console(stderr=True)
-    try:
-        lines = begin(SUITE, options.out, options.only)
-        do_runs(lines, lambda text: console.print(f"  {text}", style="dim"))
-    except (BadInput, Unsupported) as error:
-        print(f"mixed_precision: {error}", file=sys.stderr)
-        return 2
+    lines = begin(SUITE, options.out, options.only)
+    do_runs(lines, lambda text: console.print(f"  {text}", style="dim"))
     bars: list[Bar] = []
     for line in lines:
         choices: Any = read_findings(line.workspace.path("analyses/allocation")).figures["choices"]
@@ -104,4 +98,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(in_one_line("mixed_precision", main))

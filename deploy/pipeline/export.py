@@ -34,7 +34,7 @@ def _qdq_step(line: Line, recipe: Recipe) -> Step:
 
 
 def _inputs(line: Line) -> Any:
-    settings = line.config.export.model_dump(mode="json", exclude={"parity_images"})
+    settings = line.config.export.model_dump(mode="json", exclude={"parity", "parity_images"})
     return {"model": line.model_identity, "settings": settings}
 
 

@@ -1,5 +1,6 @@
 """Who decides which users offload: the baselines, and an actor whose candidates the critic compares."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -104,7 +105,7 @@ class ActorPolicy:
 
 
 @dataclass(frozen=True)
-class _Fixed:
+class _Fixed(ABC):
     """One set of candidates for every state."""
 
     system: MecSystem
@@ -113,9 +114,9 @@ class _Fixed:
         """See :class:`Policy`."""
         return choose(self.system, states, self.candidates(states))
 
+    @abstractmethod
     def candidates(self, states: States) -> Bools:
         """What the critic compares [S, C, N]."""
-        raise NotImplementedError
 
 
 class AllLocal(_Fixed):
