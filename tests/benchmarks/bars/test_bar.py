@@ -1,9 +1,11 @@
 import json
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
-from benchmarks.bars.bar import Bar, print_bars, to_dicts
+from benchmarks.bars.bar import Bar, in_one_line, print_bars, to_dicts
+from quant.errors import BadInput
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,19 @@ def test_a_missed_bar_is_said_in_words_and_in_json() -> None:
     assert next(line for line in lines if "good" in line).rstrip(" │").endswith("reached")
     assert any("why" in line for line in lines)
     assert [bar["reached"] for bar in json.loads(json.dumps(to_dicts(bars)))] == [True, False]
+
+
+def test_what_is_refused_is_one_line_and_bugs_keep_their_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuses(error: Exception) -> Callable[[], int]:
+        def main() -> int:
+            raise error
+
+        return main
+
+    assert in_one_line("awq", lambda: 1) == 1
+    assert in_one_line("awq", refuses(BadInput("weights.pt: does\nnot exist"))) == 2
+    assert capsys.readouterr().err == "awq: weights.pt: does not exist\n"
+    with pytest.raises(ZeroDivisionError):
+        in_one_line("awq", refuses(ZeroDivisionError()))
