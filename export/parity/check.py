@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from deploy.onnxruntime.build import Optimization, SessionSettings, build_session
 from export.lower import LoweringReport
 from export.parity.cut import dynamic_weights
-from export.parity.layers import compare_layers, torch_layers
+from export.parity.layers import bias_roundings, compare_layers, torch_layers
 from export.parity.report import LIMITS, EndToEnd, LayerParity, ParityReport
 from export.settings import ExportSettings
 from export.targets import Target
@@ -21,6 +21,7 @@ from quant.calibrated import CalibratedGraph
 from quant.encoding import set_quantizing
 from quant.errors import Unsupported
 from quant.fake_quantize import FakeQuantize, FakeQuantState
+from quant.qparams import QParams
 
 __all__ = ["check_parity"]
 
@@ -66,14 +67,15 @@ def check_parity(
     size = _fixed_batch(proto) or BATCH
     images = images[: max(settings.parity_images // size, 1) * size]
     logits = _batched(calibrated.graph, images, size)
-    nudged = _nudged(calibrated, images, size, target.half_remainder, dynamic_weights(proto.graph))
+    half, dynamic = target.half_remainder, dynamic_weights(proto.graph)
+    nudged = _nudged(calibrated, report.frozen, images, size, half, dynamic)
     reference = _batched(float_graph, images, size)
     few = images[:size]
     in_torch = torch_layers(calibrated, report.frozen, few)
     layers: list[LayerParity] = []
     end_to_end = []
     for mode in modes:
-        layers += compare_layers(in_torch, report.frozen, proto, mode, target.half_remainder)
+        layers += compare_layers(in_torch, report.frozen, proto, mode, half)
         got = _run_model(proto, mode, images, size)
         same = float((got.argmax(1) == logits.argmax(1)).mean())
         end_to_end.append(EndToEnd(mode.value, _sqnr(logits, got), _sqnr(reference, got), same))
@@ -92,18 +94,31 @@ def check_parity(
 
 
 class _Rounding(fx.Interpreter):
-    """Runs a graph, and moves what some layers read as far as rounding each row to 8 bits may move it."""
+    """Runs a graph as kernels may that round more than the fake-quant model does.
+
+    Args:
+        graph: the graph.
+        layers: layers whose input moves as far as rounding each of its rows to 8 bits may move it.
+        biases: what the int32 bias adds to the results of layers.
+        generator: of the moves.
+    """
 
     def __init__(
-        self, graph: fx.GraphModule, layers: Collection[fx.Node], generator: torch.Generator
+        self,
+        graph: fx.GraphModule,
+        layers: Collection[fx.Node],
+        biases: dict[fx.Node, Tensor],
+        generator: torch.Generator,
     ) -> None:
         super().__init__(graph)
         self._layers = frozenset(layers)
+        self._biases = biases
         self._generator = generator
 
     def run_node(self, n: fx.Node) -> Any:
         if n not in self._layers:
-            return super().run_node(n)
+            result = super().run_node(n)
+            return result + self._biases[n] if n in self._biases else result
         (x, *rest), keywords = self.fetch_args_kwargs_from_env(n)
         step = x.abs().amax(dim=-1, keepdim=True) / 127
         moved = x + step * torch.empty(x.shape).uniform_(-0.5, 0.5, generator=self._generator)
@@ -111,13 +126,18 @@ class _Rounding(fx.Interpreter):
 
 
 def _nudged(
-    calibrated: CalibratedGraph, images: Tensor, size: int, half: bool, dynamic: Collection[str]
+    calibrated: CalibratedGraph,
+    frozen: dict[str, QParams],
+    images: Tensor,
+    size: int,
+    half: bool,
+    dynamic: Collection[str],
 ) -> NDArray[np.float64]:
     """Logits of the fake-quant model when each quantizer flips as many codes as the layer check allows.
 
     A change uniform in ± a codes moves a value across a rounding edge with probability a / 2. For a float16
-    remainder, what quantizers read changes by its relative rounding error instead. ``dynamic`` names the
-    weights whose layers quantize their activations on the fly.
+    remainder, what quantizers read changes by its relative rounding error instead. Biases are rounded to int32,
+    as integer kernels do. ``dynamic`` names the weights whose layers quantize their activations on the fly.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -140,9 +160,10 @@ def _nudged(
     layers = {
         layer for site in calibrated.weight_sites() if site.name in dynamic for layer in site.node.users
     }
-    rounding = _Rounding(calibrated.graph, layers, generator)
+    biases = {} if half else bias_roundings(calibrated, frozen)
+    rounding = _Rounding(calibrated.graph, layers, biases, generator)
     try:
-        return _batched(rounding.run if layers else calibrated.graph, images, size)
+        return _batched(rounding.run if layers or biases else calibrated.graph, images, size)
     finally:
         for hook in hooks:
             hook.remove()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from deploy.onnxruntime.build import Optimization, SessionSettings, build_session
+from export.parity.bias import bias_rounding, moved_by_bias
 from export.parity.cut import LayerEnds, cut_model, layer_ends
 from export.parity.report import DYNAMIC_LIMITS, HALF_FP8_LIMITS, HALF_LIMITS, LIMITS, LayerParity, Limits
 from quant.calibrated import CalibratedGraph
@@ -37,8 +39,8 @@ class TorchLayer:
         value: what its input's quantizer reads, or the layer itself.
         result: what it returns, behind its own output's quantizer if it has one.
         step: the size of one code: that quantizer's scale, else 8 bits over the result's range.
-        bias_flips: how many of the result's codes may flip because integer kernels round the bias to int32,
-            0 to 1.
+        bias_moves: share of the result, 0 to 1, that moves where integer kernels round the bias to int32, and
+            the largest change in whole codes, rounded down.
         product: largest magnitude of the result before its bias is added.
     """
 
@@ -47,7 +49,7 @@ class TorchLayer:
     value: Tensor
     result: NDArray[np.float32]
     step: float
-    bias_flips: float
+    bias_moves: tuple[float, int]
     product: float
 
 
@@ -63,24 +65,43 @@ def torch_layers(calibrated: CalibratedGraph, frozen: dict[str, QParams], images
         The layers in the order of execution.
     """
     found = list(_layers(calibrated, frozen))
-    sites = {layer: _output_site(calibrated, frozen, layer) for *_, layer in found}
+    outputs = {layer: _output_site(calibrated, frozen, layer) for *_, layer in found}
     read = {layer: (layer if site is None else site.node).all_input_nodes[0] for site, _, layer in found}
-    written = {layer if site is None else site.node for layer, site in sites.items()}
+    written = set(outputs) | {site.node for site, _ in outputs.values() if site is not None}
     values: dict[fx.Node, Tensor] = {}
     watch(calibrated.graph, {*read.values(), *written}, images, values.__setitem__)
+    changes = bias_roundings(calibrated, frozen)
     layers = []
     for activation, weight, layer in found:
-        site = sites[layer]
+        site, relu = outputs[layer]
         result = values[layer if site is None else site.node]
         spread = max(float(result.max() - result.min()), 1e-12) / 255
         step = spread if site is None else float(frozen[site.name].scale)
-        source = None if activation is None else frozen[activation.name]
-        flips = _bias_flips(layer, source, frozen[weight.name], step)
+        moves = (0.0, 0)
+        if layer in changes:
+            behind = partial(_behind, site, relu)
+            moves = moved_by_bias(changes[layer], values[layer], behind, step, LIMITS.equal)
         product = _before_bias(calibrated.graph, layer, result)
         layers.append(
-            TorchLayer(activation, weight, values[read[layer]], result.numpy(), step, flips, product)
+            TorchLayer(activation, weight, values[read[layer]], result.numpy(), step, moves, product)
         )
     return layers
+
+
+def bias_roundings(calibrated: CalibratedGraph, frozen: dict[str, QParams]) -> dict[fx.Node, Tensor]:
+    """What integer kernels add to the results of layers by rounding their biases to int32.
+
+    Args:
+        calibrated: the fake-quant graph.
+        frozen: parameters of its active sites.
+    """
+    changes = {
+        layer: bias_rounding(
+            calibrated.graph, layer, None if site is None else frozen[site.name], frozen[weight.name]
+        )
+        for site, weight, layer in _layers(calibrated, frozen)
+    }
+    return {layer: change for layer, change in changes.items() if change is not None}
 
 
 def compare_layers(
@@ -118,8 +139,9 @@ def compare_layers(
     compared = []
     for layer, end in zip(layers, ends, strict=True):
         limits = _limits(layer, end, frozen, half)
-        farther = _half_rounding(layer) if half else 0
-        allowed = replace(limits, share=limits.share + layer.bias_flips, distance=limits.distance + farther)
+        moved, farther = layer.bias_moves
+        farther += _half_rounding(layer) if half else 0
+        allowed = replace(limits, share=limits.share + moved, distance=limits.distance + farther)
         result = np.moveaxis(layer.result, 1, -1) if end.patches else layer.result
         got = outputs[end.result].astype(np.float64).reshape(result.shape)
         in_codes = np.zeros(0, np.int64)
@@ -206,33 +228,32 @@ def _layers(
             yield activations.get(read[0]), weights[read[1]], layer
 
 
-def _bias_flips(layer: fx.Node, activation: QParams | None, weight: QParams, step: float) -> float:
-    """Largest expected share of outputs that an int32 bias moves to the next code.
-
-    It is rounded to multiples of scale_input · scale_weight, so it is off by at most half of one, and a shift
-    of a fraction of a step carries that fraction of values across a rounding edge.
-    """
-    if activation is None or len(layer.args) < 3 or layer.args[2] is None:
-        return 0.0
-    return 0.5 * float(activation.scale * weight.scale.mean()) / step
-
-
-def _output_site(calibrated: CalibratedGraph, frozen: dict[str, QParams], layer: fx.Node) -> Site | None:
-    """The quantizer of a convolution's output, directly behind it or behind its ReLU."""
+def _output_site(
+    calibrated: CalibratedGraph, frozen: dict[str, QParams], layer: fx.Node
+) -> tuple[Site | None, fx.Node | None]:
+    """The quantizer of a convolution's output, directly behind it or behind its ReLU, and that ReLU."""
     sites = {site.node: site for site in calibrated.activation_sites() if site.name in frozen}
     if not is_call(layer, torch.ops.aten.conv2d.default):
-        return None
-    node = layer
+        return None, None
+    node, relu = layer, None
     for _ in range(2):
         readers = list(node.users)
         if len(readers) != 1:
-            return None
+            return None, None
         if readers[0] in sites:
-            return sites[readers[0]]
-        node = readers[0]
+            return sites[readers[0]], relu
+        node = relu = readers[0]
         if not is_call(node, *RELUS):
-            return None
-    return None
+            return None, None
+    return None, None
+
+
+def _behind(site: Site | None, relu: fx.Node | None, x: Tensor) -> Tensor:
+    """The compared result of what a layer returns."""
+    if relu is not None:
+        assert callable(relu.target)
+        x = relu.target(x, *relu.args[1:], **relu.kwargs)
+    return x if site is None else site.quantizer(x)
 
 
 def _results(
