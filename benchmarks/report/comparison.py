@@ -55,7 +55,7 @@ def _accuracy_rows(variants: tuple[Variant, ...], several: bool) -> list[Row]:
         return (name, *(optional(show, v.accuracy) for v in variants))
 
     return [
-        row("Images", lambda a: str(a.n)),
+        row("Samples", lambda a: str(a.n)),
         row("All answers right" if several else "Top-1 accuracy", lambda a: percent(a.top1)),
         row("95% interval", lambda a: f"{100 * a.ci95.low:.1f} to {100 * a.ci95.high:.1f}%"),
         row("Top-5 accuracy", lambda a: optional(percent, a.top5)),
@@ -66,6 +66,7 @@ def _accuracy_rows(variants: tuple[Variant, ...], several: bool) -> list[Row]:
         row("Became right / wrong", lambda a: optional(lambda f: f"+{f.better} / −{f.worse}", a.flips)),
         row("McNemar p", lambda a: optional(lambda f: f"{f.p_value:.2g}", a.flips)),
         row("Logit SQNR", lambda a: optional(lambda db: f"{decimals(db)} dB", a.sqnr_db)),
+        row("Logit cosine", lambda a: optional(lambda cosine: f"{cosine:.4f}", a.cosine)),
     ]
 
 
@@ -82,7 +83,7 @@ def _latency_rows(summary: Summary, configuration: tuple[int, int]) -> list[Row]
         row("Median latency", lambda e: f"{decimals(e.median_ms)} ms"),
         row("p90 / p99", lambda e: f"{decimals(e.p90_ms)} / {decimals(e.p99_ms)} ms"),
         row("Speed-up", _speed),
-        row("Throughput", lambda e: f"{decimals(e.images_per_s)} img/s"),
+        row("Throughput", lambda e: f"{decimals(e.images_per_s)} samples/s"),
         row("Loading", lambda e: f"{decimals(e.load_ms)} ms"),
         row("First call", lambda e: f"{decimals(e.first_ms)} ms"),
         row("Processes × calls", lambda e: f"{e.processes} × {len(e.samples_ms) // e.processes}"),
@@ -104,9 +105,9 @@ def _loads(variants: tuple[Variant, ...]) -> dict[tuple[str, float | None], str]
     """Every load that a variant was put under, in words."""
     found = {}
     for result in (result for v in variants for result in v.load or ()):
-        words = f"{result.batch} images per call"
+        words = f"{result.batch} samples per call"
         if result.utilization is not None:
-            words = f"{decimals(result.rate)} images per second at random times"
+            words = f"{decimals(result.rate)} samples per second at random times"
         found[result.scenario, result.utilization] = f"{result.scenario}: {words}"
     return found
 
@@ -117,7 +118,7 @@ def _load_rows(variants: tuple[Variant, ...], key: tuple[str, float | None]) -> 
     def row(name: str, show: Callable[[LoadResult], str]) -> Row:
         return (name, *(optional(show, result) for result in found))
 
-    rows = [row("Answered", lambda r: f"{decimals(r.images_per_s)} img/s")]
+    rows = [row("Answered", lambda r: f"{decimals(r.images_per_s)} samples/s")]
     if key[0] == "server":
         rows.append(row("p50 / p99", lambda r: f"{decimals(r.p50_ms)} / {decimals(r.p99_ms)} ms"))
         rows.append(row("99% kept", lambda r: f"{decimals(r.latency_ms)} ms: {'yes' if r.valid else 'no'}"))

@@ -85,10 +85,10 @@ def _accuracy(own: Accuracy | None, base: Accuracy | None) -> str:
         return ""
     change = own.correct - base.correct
     if change == 0:
-        return f"as accurate ({own.correct} of {own.n} images right, like the reference)"
+        return f"as accurate ({own.correct} of {own.n} samples right, like the reference)"
     points = 100 * abs(own.top1 - base.top1)
     direction = "more" if change > 0 else "less"
-    counted = f"{abs(change)} of {own.n} images"
+    counted = f"{abs(change)} of {own.n} samples"
     if own.flips is not None:
         p = own.flips.p_value
         counted += f", {'within' if p > _CHANCE else 'beyond'} chance, p = {p:.2g}"

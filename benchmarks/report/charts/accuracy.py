@@ -58,7 +58,7 @@ def accuracy_chart(found: Sequence[Entry], name: str, suffix: str = "") -> Chart
     return Chart(
         name,
         f"Accuracy{suffix}",
-        f"The point is the share of {n} images classified rightly, the bar its 95% Wilson interval. "
+        f"The point is the share of {n} samples classified rightly, the bar its 95% Wilson interval. "
         "The axis does not start at zero.",
         "Top-1 accuracy: " + "; ".join(f"{r['name']} {r['text']} ({r['interval']})" for r in rows),
         row_chart(rows, layers, x, tips),

@@ -42,7 +42,7 @@ def test_a_win_names_speed_points_images_and_chance(summary: Summary) -> None:
     first, second = verdicts(summary)
     assert first.sentence == (
         "INT8 (ort-x86) is 1.38× faster than FP32 at batch 1 and 0.9 points less accurate "
-        "(3 of 344 images, within chance, p = 0.55). Its file is 3.83× smaller."
+        "(3 of 344 samples, within chance, p = 0.55). Its file is 3.83× smaller."
     )
     assert first.tone is Tone.WIN
     assert second.sentence == "INT8 (tensorrt): exported and checked; not run here."
@@ -65,9 +65,9 @@ def test_an_interval_across_one_is_no_difference(changed: Changed) -> None:
 @pytest.mark.parametrize(
     ("correct", "flips", "words", "tone"),
     [
-        (254, (3, 3, 1.0), "as accurate (254 of 344 images right", Tone.WIN),
-        (258, (6, 2, 0.29), "1.2 points more accurate (4 of 344 images, within chance", Tone.WIN),
-        (154, (0, 100, 1e-30), "29.1 points less accurate (100 of 344 images, beyond chance", Tone.MIXED),
+        (254, (3, 3, 1.0), "as accurate (254 of 344 samples right", Tone.WIN),
+        (258, (6, 2, 0.29), "1.2 points more accurate (4 of 344 samples, within chance", Tone.WIN),
+        (154, (0, 100, 1e-30), "29.1 points less accurate (100 of 344 samples, beyond chance", Tone.MIXED),
     ],
 )
 def test_accuracy_is_weighed_against_chance(
