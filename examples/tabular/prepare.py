@@ -6,6 +6,7 @@ The table is scikit-learn's breast cancer data: 569 rows of 30 measurements, two
 """
 
 import argparse
+import io
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.model_selection import train_test_split
 from torch.nn import functional
 
 from examples.tabular.model import TableTransformer, build
+from quant.files import replace_bytes
 
 EPOCHS, BATCH, RATE = 40, 32, 2e-3
 
@@ -48,6 +50,13 @@ def train(rows: np.ndarray, labels: np.ndarray, epochs: int = EPOCHS, seed: int 
     return model.eval()
 
 
+def archive(rows: np.ndarray, labels: np.ndarray) -> bytes:
+    """What the source ``arrays`` reads: the inputs and, for the accuracy, the labels."""
+    stream = io.BytesIO()
+    np.savez(stream, inputs=rows, labels=labels)
+    return stream.getvalue()
+
+
 def main() -> None:
     """Write the files, and print the accuracy on the validation rows."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -57,9 +66,9 @@ def main() -> None:
     (rows, labels), (held, held_labels) = split()
     model = train(rows, labels)
     options.out.mkdir(parents=True, exist_ok=True)
-    np.savez(options.out / "calibration.npz", inputs=rows, labels=labels)
-    np.savez(options.out / "validation.npz", inputs=held, labels=held_labels)
-    safetensors.torch.save_file(model.state_dict(), options.out / "model.safetensors")
+    replace_bytes(options.out / "calibration.npz", archive(rows, labels))
+    replace_bytes(options.out / "validation.npz", archive(held, held_labels))
+    replace_bytes(options.out / "model.safetensors", safetensors.torch.save(model.state_dict()))
     with torch.inference_mode():
         right = int((model(torch.from_numpy(held)).argmax(dim=1).numpy() == held_labels).sum())
     print(f"{options.out}: {right} of {len(held)} validation rows right")
