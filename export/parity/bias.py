@@ -26,7 +26,7 @@ def bias_rounding(
 
     Returns:
         Δ, shaped to be added to the result: [O], or [O, 1, 1] of a convolution. None where no integer kernel
-        takes the layer: it has no bias, its codes are no integers, or one of its sums has more than one scale.
+        takes the layer: it has no bias, codes that are no integers, or a sum of several scales.
     """
     bias = layer.args[2] if len(layer.args) > 2 else None
     if bias is None or activation is None or activation.scale.numel() != 1:

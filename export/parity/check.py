@@ -71,7 +71,7 @@ def check_parity(
     nudged = _nudged(calibrated, report.frozen, images, size, half, dynamic)
     reference = _batched(float_graph, images, size)
     few = images[:size]
-    in_torch = torch_layers(calibrated, report.frozen, few)
+    in_torch = torch_layers(calibrated, report.frozen, few, proto.graph)
     layers: list[LayerParity] = []
     end_to_end = []
     for mode in modes:
@@ -136,8 +136,9 @@ def _nudged(
     """Logits of the fake-quant model when each quantizer flips as many codes as the layer check allows.
 
     A change uniform in ± a codes moves a value across a rounding edge with probability a / 2. For a float16
-    remainder, what quantizers read changes by its relative rounding error instead. Biases are rounded to int32,
-    as integer kernels do. ``dynamic`` names the weights whose layers quantize their activations on the fly.
+    remainder, what quantizers read changes by its relative rounding error instead. Biases are rounded to
+    int32, as integer kernels do. ``dynamic`` names the weights whose layers quantize their activations on
+    the fly.
     """
     generator = torch.Generator().manual_seed(0)
 

@@ -36,6 +36,7 @@ class TorchLayer:
     Attributes:
         activation: site of its input; None where only the weight is quantized.
         weight: site of its weight.
+        end: where it is in the exported graph.
         value: what its input's quantizer reads, or the layer itself.
         result: what it returns, behind its own output's quantizer if it has one.
         step: the size of one code: that quantizer's scale, else 8 bits over the result's range.
@@ -46,6 +47,7 @@ class TorchLayer:
 
     activation: Site | None
     weight: Site
+    end: LayerEnds
     value: Tensor
     result: NDArray[np.float32]
     step: float
@@ -53,19 +55,29 @@ class TorchLayer:
     product: float
 
 
-def torch_layers(calibrated: CalibratedGraph, frozen: dict[str, QParams], images: Tensor) -> list[TorchLayer]:
+def torch_layers(
+    calibrated: CalibratedGraph, frozen: dict[str, QParams], images: Tensor, exported: onnx.GraphProto
+) -> list[TorchLayer]:
     """Run the fake-quant model once.
 
     Args:
         calibrated: the fake-quant graph, quantizing.
         frozen: parameters of its active sites.
         images: [N, C, H, W].
+        exported: the lowered graph.
 
     Returns:
         The layers in the order of execution.
     """
     found = list(_layers(calibrated, frozen))
-    outputs = {layer: _output_site(calibrated, frozen, layer) for *_, layer in found}
+    ends = {
+        layer: layer_ends(exported, activation.name if activation else None, weight.name)
+        for activation, weight, layer in found
+    }
+    outputs = {
+        layer: (None, None) if ends[layer].patches else _output_site(calibrated, frozen, layer)
+        for *_, layer in found
+    }
     read = {layer: (layer if site is None else site.node).all_input_nodes[0] for site, _, layer in found}
     written = set(outputs) | {site.node for site, _ in outputs.values() if site is not None}
     values: dict[fx.Node, Tensor] = {}
@@ -83,7 +95,16 @@ def torch_layers(calibrated: CalibratedGraph, frozen: dict[str, QParams], images
             moves = moved_by_bias(changes[layer], values[layer], behind, step, LIMITS.equal)
         product = _before_bias(calibrated.graph, layer, result)
         layers.append(
-            TorchLayer(activation, weight, values[read[layer]], result.numpy(), step, moves, product)
+            TorchLayer(
+                activation,
+                weight,
+                ends[layer],
+                values[read[layer]],
+                result.numpy(),
+                step,
+                moves,
+                product,
+            )
         )
     return layers
 
@@ -120,10 +141,7 @@ def compare_layers(
         mode: ONNX Runtime's optimizations.
         half: the model's remainder is float16.
     """
-    ends = [
-        layer_ends(proto.graph, layer.activation.name if layer.activation else None, layer.weight.name)
-        for layer in layers
-    ]
+    ends = [layer.end for layer in layers]
     feeds: dict[str, NDArray[Any]] = {}
     own: dict[str, NDArray[Any]] = {}
     for layer, end in zip(layers, ends, strict=True):
