@@ -66,14 +66,17 @@ def test_every_tensor_that_fq_vit_rounds_has_a_format() -> None:
 
 
 def test_the_runs_hold_what_the_readme_promises(runs: dict[str, RunConfig]) -> None:
-    ablation, deploy = runs["ablation"], runs["deploy"]
+    ablation, full, deploy = runs["ablation"], runs["full"], runs["deploy"]
     names = [recipe.name for entry in ablation.recipe for recipe in load_recipes(entry)]
     assert len(names) == len(set(names)) == 16
     assert {"fq_vit", "fq_vit_attn4", "int8", "int8_log2"} < set(names)
     assert (ablation.targets, deploy.targets) == (("ort-x86",), ("ort-x86", "tensorrt"))
     assert deploy.profile is not None
     assert set(deploy.profile.sensitivity) == {"fisher", "hessian"}
-    assert all("observers" in {entry.name for entry in config.analyses} for config in (ablation, deploy))
+    assert all(getattr(config.calibration, "limit", None) is None for config in (full, deploy))
+    assert all(
+        "observers" in {entry.name for entry in config.analyses} for config in (ablation, full, deploy)
+    )
 
 
 def test_what_is_deployed_has_no_simulated_operator(runs: dict[str, RunConfig]) -> None:
