@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from deploy.bundle.layout import FILES, MANIFEST, MOST_BYTES, zip_bytes
 from quant.errors import BadInput
@@ -15,7 +16,7 @@ __all__ = ["read_contents"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _MOST_FILES = 2 * len(FILES)  # room for the files of later versions, which are named as such
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
 
 def read_contents(path: Path, limit_bytes: int = MOST_BYTES) -> dict[str, bytes]:
@@ -50,20 +51,8 @@ def _from_folder(path: Path, limit_bytes: int) -> dict[str, bytes]:
 
 
 def _from_zip(path: Path, limit_bytes: int) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            _check_names(path, (entry.filename for entry in entries))
-            _check_sizes(path, (entry.file_size for entry in entries), limit_bytes)
-            # Of an entry that unpacks to more than it says, no more than that is read.
-            files = {entry.filename: archive.read(entry) for entry in entries}
-    except BadInput:
-        raise
-    except _DAMAGED as error:
-        raise BadInput(
-            f"{path}: is not a whole zip ({error}); copy the bundle again, or make it again with "
-            "`octavo package`"
-        ) from error
+    with path.open("rb") as stream:  # what is raised from here on is the zip's fault, not the disk's
+        files = _entries(path, stream, limit_bytes)
     # Bytes before, between and behind the entries, links, times and other attributes: all that is not as
     # Octavo writes it.
     if hashlib.sha256(zip_bytes(files)).hexdigest() != file_sha256(path):
@@ -72,6 +61,23 @@ def _from_zip(path: Path, limit_bytes: int) -> dict[str, bytes]:
             "changed or added); take the original, or unzip it and load the folder"
         )
     return files
+
+
+def _entries(path: Path, stream: BinaryIO, limit_bytes: int) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            entries = archive.infolist()
+            _check_names(path, (entry.filename for entry in entries))
+            _check_sizes(path, (entry.file_size for entry in entries), limit_bytes)
+            # Of an entry that unpacks to more than it says, no more than that is read.
+            return {entry.filename: archive.read(entry) for entry in entries}
+    except BadInput:
+        raise
+    except _DAMAGED as error:
+        raise BadInput(
+            f"{path}: is not a whole zip ({error}); copy the bundle again, or make it again with "
+            "`octavo package`"
+        ) from error
 
 
 def _check_names(path: Path, names: Iterable[str]) -> None:

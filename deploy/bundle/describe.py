@@ -9,10 +9,11 @@ from onnx.helper import tensor_dtype_to_np_dtype
 
 from deploy.bundle.layout import FORMAT, VERSION
 from deploy.bundle.license import License
+from deploy.bundle.manifest import TASKS
 from deploy.bundle.select import Choice
 from quant.errors import BadInput, Unsupported
 
-__all__ = ["ModelFacts", "manifest_of"]
+__all__ = ["ModelFacts", "manifest_of", "recorded_preprocessing"]
 
 _LATENCY = ("batch", "threads", "processes", "median_ms", "p90_ms", "p99_ms", "images_per_s", "speedup")
 _DEVICE = ("cpu", "architecture", "isa", "cores", "memory_gib", "governor", "system", "thread_variables")
@@ -50,7 +51,7 @@ class ModelFacts:
                 "of each"
             )
         try:
-            self.preprocessing = _preprocessing(json.loads(told["octavo.preprocessing"]))
+            self.preprocessing = recorded_preprocessing(json.loads(told["octavo.preprocessing"]))
             self.versions: dict[str, str] = json.loads(told["octavo.versions"])
             self.weights_sha256 = told["octavo.weights_sha256"] or None
             classes = int(told["octavo.num_classes"] or 0)
@@ -95,6 +96,7 @@ def manifest_of(
         "variant": choice.variant,
         "target": choice.target,
         "task": task,
+        "scores": TASKS[task],
         "inputs": facts.inputs,
         "outputs": facts.outputs,
         "preprocessing": facts.preprocessing,
@@ -157,7 +159,7 @@ def _at(measured: Mapping[str, Any]) -> tuple[int, int]:
     return measured["batch"], measured["threads"]
 
 
-def _preprocessing(told: Mapping[str, Any]) -> dict[str, Any]:
+def recorded_preprocessing(told: Mapping[str, Any]) -> dict[str, Any]:
     """Of the model's metadata, with what else somebody must know who has only the manifest."""
     rest = {"layout": "NCHW", "dtype": "float32"}
     if told.get("kind") == "tensor":

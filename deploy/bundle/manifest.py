@@ -103,7 +103,8 @@ def _parsed(told: Mapping[str, Any]) -> Manifest:
     if told["task"] not in TASKS:
         raise ValueError(f"task is {told['task']!r}; known: {', '.join(TASKS)}")
     names = {key: told[key] for key in ("variant", "target", "task")} | {"model": told["model"]["name"]}
-    for key, name in names.items():
+    guard = told["saturation_guard"]
+    for key, name in (*names.items(), ("saturation_guard", guard or "")):
         if not isinstance(name, str):
             raise TypeError(f"{key} is {name!r}")
     return Manifest(
@@ -111,7 +112,7 @@ def _parsed(told: Mapping[str, Any]) -> Manifest:
         model_input=_tensor(one_input),
         model_output=_tensor(one_output),
         preprocessing=input_of(told["preprocessing"]),
-        guard=told["saturation_guard"],
+        guard=guard,
         providers=tuple(told["measured"]["providers"]),
         files={name: (str(of["sha256"]), int(of["bytes"])) for name, of in told["files"].items()},
         told=told,
