@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import timm
 from cyclonedx.spdx import fixup_id, is_expression
 
 from quant.errors import BadInput
+from quant.models.config import ModelConfig
 
-__all__ = ["License", "license_of"]
+__all__ = ["License", "license_of", "published_license"]
 
 _MOST_BYTES = 2**20
 
@@ -30,17 +32,15 @@ class License:
         return "see the file LICENSE" if self.text is not None else self.spdx
 
 
-def license_of(given: str | None) -> License:
+def license_of(given: str) -> License:
     """What the user says of it.
 
     Args:
-        given: an SPDX identifier or expression, or the path of a text; None where it is not known.
+        given: an SPDX identifier or expression, or the path of a text.
 
     Raises:
         BadInput: it is none of these.
     """
-    if given is None:
-        return License()
     known = fixup_id(given)
     if known is not None or is_expression(given):
         return License(spdx=known or given)
@@ -54,3 +54,10 @@ def license_of(given: str | None) -> License:
     if len(text) > _MOST_BYTES:
         raise BadInput(f"{path}: is no licence, it has {len(text)} bytes; allowed are {_MOST_BYTES}")
     return License(text=text)
+
+
+def published_license(model: ModelConfig) -> License:
+    """What timm says of weights that it downloads; of others nobody but the user knows."""
+    about = timm.get_pretrained_cfg(model.name) if model.pretrained else None
+    known = fixup_id(getattr(about, "license", None) or "")
+    return License(spdx=known)

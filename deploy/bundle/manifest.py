@@ -86,7 +86,7 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
         raise BadInput(f"{where}: its {MANIFEST} is not that of a bundle; make it again") from error
     if kind != FORMAT:
         raise BadInput(f"{where}: its {MANIFEST} has the format {kind!r}; allowed: {FORMAT}")
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise BadInput(
             f"{where}: is a bundle of version {version!r}, this Octavo reads version {VERSION}; use the "
             "Octavo that made it, or make it again with `octavo package`"
@@ -103,24 +103,34 @@ def _parsed(told: Mapping[str, Any]) -> Manifest:
     if told["task"] not in TASKS:
         raise ValueError(f"task is {told['task']!r}; known: {', '.join(TASKS)}")
     names = {key: told[key] for key in ("variant", "target", "task")} | {"model": told["model"]["name"]}
-    guard = told["saturation_guard"]
-    for key, name in (*names.items(), ("saturation_guard", guard or "")):
+    guard, providers = told["saturation_guard"], tuple(told["measured"]["providers"])
+    for key, name in (
+        *names.items(),
+        ("saturation_guard", guard or ""),
+        *(("providers", provider) for provider in providers),
+    ):
         if not isinstance(name, str):
             raise TypeError(f"{key} is {name!r}")
+    model_input, model_output = _tensor(one_input), _tensor(one_output)
+    preprocessing = input_of(told["preprocessing"])
+    if model_input.shape[1:] != preprocessing.input_size or len(model_output.shape) != 2:
+        raise ValueError(f"{one_input} and {one_output} do not fit the preprocessing, or are no batches")
     return Manifest(
         **names,
-        model_input=_tensor(one_input),
-        model_output=_tensor(one_output),
-        preprocessing=input_of(told["preprocessing"]),
+        model_input=model_input,
+        model_output=model_output,
+        preprocessing=preprocessing,
         guard=guard,
-        providers=tuple(told["measured"]["providers"]),
+        providers=providers,
         files={name: (str(of["sha256"]), int(of["bytes"])) for name, of in told["files"].items()},
         told=told,
     )
 
 
 def _tensor(told: Mapping[str, Any]) -> Tensor:
-    shape = tuple(told["shape"])
+    shape, dtype = tuple(told["shape"]), told["dtype"]
     if not all(size is None or (type(size) is int and size > 0) for size in shape):
         raise ValueError(f"shape is {told['shape']!r}")
-    return Tensor(str(told["name"]), np.dtype(told["dtype"]).name, shape)
+    if not isinstance(dtype, str):
+        raise TypeError(f"dtype is {dtype!r}")
+    return Tensor(str(told["name"]), np.dtype(dtype).name, shape)

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from deploy.bundle.describe import ModelFacts, manifest_of
 from deploy.bundle.labels import labels_from_file, labels_of_run
 from deploy.bundle.layout import ENGINE, LABELS, LICENSE, MANIFEST, MODEL, PLAN, SBOM, SUMS, sums
-from deploy.bundle.license import License, license_of
+from deploy.bundle.license import License, license_of, published_license
 from deploy.bundle.manifest import to_json
 from deploy.bundle.select import Choice, choose_variant
 from deploy.bundle.write import check_place, write_bundle
@@ -34,7 +34,8 @@ class PackageSettings:
     Attributes:
         variant: see :func:`deploy.bundle.select.choose_variant`.
         target: see there.
-        license: of the weights, see :func:`deploy.bundle.license.license_of`.
+        license: of the weights, see :func:`deploy.bundle.license.license_of`; where left out, what timm says
+            of weights that it downloaded.
         labels: a file of names, in the place of those that the run's images bring.
         engine: the TensorRT engine that `octavo build` left, in the place of the ONNX file.
     """
@@ -77,7 +78,8 @@ def package_run(
             no bundle lies at ``out``.
         Unsupported: the model has several inputs or outputs.
     """
-    root, weights_license = line.workspace.root, license_of(settings.license)
+    root, given = line.workspace.root, settings.license
+    weights_license = published_license(line.config.model) if given is None else license_of(given)
     recipes = [recipe.name for recipe in line.recipes]
     choice = choose_variant(root, summary, settings.variant, settings.target, recipes)
     out = out or root / _FOLDER / f"{choice.variant}-{choice.target}.zip"

@@ -4,13 +4,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.bundle.bundle import Bundle
-from deploy.bundle.layout import LICENSE
+from deploy.bundle.layout import LICENSE, MANIFEST
+from quant.errors import BadInput
 
 __all__ = ["describe"]
 
 
 def describe(bundle: Bundle) -> list[str]:
-    """Model, target, accuracy, latency, licence, files and the digest of a loaded bundle."""
+    """Model, target, accuracy, latency, licence, files and the digest of a loaded bundle.
+
+    Raises:
+        BadInput: its manifest says enough to load it, but not this.
+    """
+    try:
+        return _lines(bundle)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(
+            f"{bundle.path}: its {MANIFEST} does not say what was measured ({error!r}); make it again"
+        ) from error
+
+
+def _lines(bundle: Bundle) -> list[str]:
     manifest = bundle.manifest
     told = manifest.told
     runtime = " ".join(str(told["runtime"][key]) for key in ("name", "version") if told["runtime"][key])

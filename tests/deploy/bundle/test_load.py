@@ -16,6 +16,7 @@ import pytest
 from deploy.bundle import HERE, load_bundle
 from deploy.bundle.layout import FILES, MANIFEST, MODEL, SUMS, sums, zip_bytes
 from deploy.bundle.manifest import to_json
+from deploy.bundle.show import describe
 from quant.errors import BadInput
 
 
@@ -212,7 +213,7 @@ def test_another_version_of_the_layout_is_named_even_with_files_that_are_new(
     files = contents(bundle_zip)
     told = json.loads(files[MANIFEST])
     path = tmp_path / "later.zip"
-    for version in (2, 0, None, "1", [1]):
+    for version in (2, 0, None, "1", [1], True):
         path.write_bytes(forged(files | {"new.bin": b"1"}, told | {"version": version}))
         refused(path, r"is a bundle of version .*, this Octavo reads version 1")
 
@@ -235,6 +236,18 @@ def test_a_manifest_that_lies_is_refused_not_believed(bundle_zip: Path, tmp_path
                 continue
             path.write_bytes(forged(files, whole | {key: value}))
             refused(path, r"cannot be used|does not list")
+    for changes in (
+        {"inputs": [whole["inputs"][0] | {"shape": []}]},
+        {"inputs": [whole["inputs"][0] | {"shape": [None, 3, 8, 9]}]},
+        {"outputs": [whole["outputs"][0] | {"shape": [3]}]},
+        {"outputs": [whole["outputs"][0] | {"dtype": None}]},
+        {"measured": whole["measured"] | {"providers": [5]}},
+    ):
+        path.write_bytes(forged(files, whole | changes))
+        refused(path, "cannot be used")
+    path.write_bytes(forged(files, {k: v for k, v in whole.items() if k != "accuracy"}))
+    with pytest.raises(BadInput, match="does not say what was measured"):
+        describe(load_bundle(path, None))
     path.write_bytes(
         forged(files, whole | {"files": whole["files"] | {"../evil": {"sha256": "", "bytes": 0}}})
     )

@@ -14,10 +14,12 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from deploy.bundle import Bundle, load_bundle
 from deploy.bundle.layout import LABELS, LICENSE, MANIFEST, MODEL, SBOM
+from deploy.bundle.license import License, published_license
 from deploy.bundle.write import write_bundle
 from deploy.sbom import SCHEMA
 from quant.errors import BadInput
 from quant.files import file_sha256
+from quant.models.config import ModelConfig
 from tests.deploy.bundle.runs import entry_of, packed, summary_of
 from tests.octavo.project import call, check_refused
 
@@ -215,6 +217,12 @@ def test_licence_and_labels_of_files(image_run: Path, tmp_path: Path) -> None:
     names.write_bytes(b"\xff")
     with pytest.raises(BadInput, match="is not text in UTF-8"):
         loaded(labels=names)
+
+
+def test_weights_that_timm_publishes_have_its_licence() -> None:
+    name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    assert published_license(ModelConfig(name=name, pretrained=True)) == License(spdx="Apache-2.0")
+    assert published_license(ModelConfig(name=name)) == License()  # weights of one's own
 
 
 def test_class_names_need_the_images_or_a_file(image_run: Path, tmp_path: Path) -> None:
