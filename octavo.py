@@ -369,6 +369,10 @@ def package(
     engine: Annotated[
         bool, typer.Option("--engine", help="Take the engine that `octavo build` left, not the ONNX file.")
     ] = False,
+    triton: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also lay the model into this model repository of Triton."),
+    ] = None,
 ) -> None:
     """Write a measured variant as one bundle: model, preprocessing, labels, and what was found of it.
 
@@ -379,7 +383,9 @@ def package(
 
     from benchmarks.measure_run import SUMMARY
     from benchmarks.results import load_summary
+    from deploy.bundle import load_bundle
     from deploy.bundle.package import PackageSettings, package_run
+    from deploy.bundle.triton import write_repository
     from deploy.pipeline.line import open_run
 
     line = open_run(run)
@@ -388,6 +394,8 @@ def package(
     for remark in done.remarks:
         _say(f"note: {remark}")
     print(f"{done.path}: {done.size_bytes / 2**20:.2f} MiB")
+    if triton is not None:
+        print(write_repository(load_bundle(done.path, None), triton))
 
 
 @app.command()

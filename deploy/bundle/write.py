@@ -11,7 +11,7 @@ from deploy.bundle.layout import FILES, FORMAT, MANIFEST, zip_bytes
 from quant.errors import BadInput
 from quant.files import replace_bytes
 
-__all__ = ["check_place", "write_bundle"]
+__all__ = ["check_place", "write_bundle", "write_folder"]
 
 _DAMAGED = (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, NotImplementedError, RuntimeError)
 
@@ -44,15 +44,30 @@ def write_bundle(files: Mapping[str, bytes], out: Path) -> None:
         if out.is_dir():
             raise BadInput(f"{out}: is a folder; remove it, or give a name that does not end in .zip")
         replace_bytes(out, zip_bytes(files))
-        return
+    else:
+        write_folder(files, out)
+
+
+def write_folder(files: Mapping[str, bytes], out: Path) -> None:
+    """Write files beside ``out``, then rename; whatever is there is replaced.
+
+    Args:
+        files: by name, which may have folders before it.
+        out: the folder; that which it is in exists.
+
+    Raises:
+        OSError: it cannot be written; what was there is left as it was.
+    """
     beside = out.with_name(f".{out.name}.{os.getpid()}.part")
     old = out.with_name(f".{out.name}.{os.getpid()}.old")
     try:
         beside.mkdir()
         for name, content in files.items():
-            (beside / name).write_bytes(content)
-            (beside / name).chmod(0o644)
-        beside.chmod(0o755)
+            file = beside / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
+            file.chmod(0o644)
+            file.parent.chmod(0o755)
         _exchange(beside, out, old)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

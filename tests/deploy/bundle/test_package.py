@@ -114,8 +114,12 @@ def test_the_command_packages_and_verifies(image_run: Path, tmp_path: Path) -> N
     out.write_bytes(out.read_bytes()[:-9])
     check_refused(call("verify", out), "is not a whole zip", "make it again")
 
-    default = call("package", image_run, "--variant", "fp32")
+    repository = tmp_path / "repository"
+    default = call("package", image_run, "--variant", "fp32", "--triton", repository)
     assert default.exit_code == 0, default.output
+    model = repository / "octavo_test_models_Two-fp32"
+    assert (model / "1" / MODEL).read_bytes() == (image_run / "fp32" / MODEL).read_bytes()
+    assert default.stdout.splitlines()[1] == str(model)
     assert "licence of the weights is not known" in default.stderr
     assert told(image_run / "bundles" / "fp32-ort-x86.zip")["parity"] is None
 
