@@ -84,7 +84,7 @@ class Bundle:
         """The model's input [N, ...] of some samples.
 
         Args:
-            samples: Pillow images, paths of image files, or arrays, as the model takes.
+            samples: Pillow images, paths of image files or their bytes; or arrays, as the model takes.
 
         Raises:
             BadInput: there are none, or one does not fit.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -13,18 +14,15 @@ from deploy.bundle.manifest import TASKS
 from deploy.bundle.select import Choice
 from quant.errors import BadInput, Unsupported
 
-__all__ = ["ModelFacts", "manifest_of", "recorded_preprocessing"]
+__all__ = ["ModelFacts", "facts_of", "manifest_of", "recorded_preprocessing"]
 
 _LATENCY = ("batch", "threads", "processes", "median_ms", "p90_ms", "p99_ms", "images_per_s", "speedup")
 _DEVICE = ("cpu", "architecture", "isa", "cores", "memory_gib", "governor", "system", "thread_variables")
 
 
+@dataclass(frozen=True)
 class ModelFacts:
     """What an ONNX file that Octavo wrote says of itself.
-
-    Args:
-        model: the file's content.
-        where: what messages call it.
 
     Attributes:
         inputs: its input, as the manifest has it.
@@ -34,34 +32,51 @@ class ModelFacts:
         versions: of Octavo and the libraries that made it.
         weights_sha256: of the file of weights; None where they came from elsewhere.
         formats: operator sets and version of the format.
+    """
+
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+    width: int | None
+    preprocessing: dict[str, Any]
+    versions: dict[str, str]
+    weights_sha256: str | None
+    formats: dict[str, Any]
+
+
+def facts_of(model: onnx.ModelProto, where: str) -> ModelFacts:
+    """Read them.
+
+    Args:
+        model: the file's content.
+        where: what messages call it.
 
     Raises:
         BadInput: Octavo did not write it.
         Unsupported: it has several inputs or outputs.
     """
-
-    def __init__(self, model: onnx.ModelProto, where: str) -> None:
-        told = {entry.key: entry.value for entry in model.metadata_props}
-        weights = {tensor.name for tensor in model.graph.initializer}
-        self.inputs = [_tensor(value) for value in model.graph.input if value.name not in weights]
-        self.outputs = [_tensor(value) for value in model.graph.output]
-        if len(self.inputs) != 1 or len(self.outputs) != 1:
-            raise Unsupported(
-                f"{where}: has {len(self.inputs)} inputs and {len(self.outputs)} outputs; a bundle takes one "
-                "of each"
-            )
-        try:
-            self.preprocessing = recorded_preprocessing(json.loads(told["octavo.preprocessing"]))
-            self.versions: dict[str, str] = json.loads(told["octavo.versions"])
-            self.weights_sha256 = told["octavo.weights_sha256"] or None
-            classes = int(told["octavo.num_classes"] or 0)
-        except (ValueError, KeyError) as error:
-            raise BadInput(f"{where}: was not written by Octavo; run `octavo lower` again") from error
-        self.width: int | None = self.outputs[0]["shape"][-1] or classes or None
-        self.formats = {
-            "opsets": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
-            "ir_version": model.ir_version,
-        }
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [_tensor(value) for value in model.graph.input if value.name not in weights]
+    outputs = [_tensor(value) for value in model.graph.output]
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise Unsupported(
+            f"{where}: has {len(inputs)} inputs and {len(outputs)} outputs; a bundle takes one of each"
+        )
+    try:
+        return ModelFacts(
+            inputs=inputs,
+            outputs=outputs,
+            width=outputs[0]["shape"][-1] or int(told["octavo.num_classes"] or 0) or None,
+            preprocessing=recorded_preprocessing(json.loads(told["octavo.preprocessing"])),
+            versions=json.loads(told["octavo.versions"]),
+            weights_sha256=told["octavo.weights_sha256"] or None,
+            formats={
+                "opsets": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+                "ir_version": model.ir_version,
+            },
+        )
+    except (ValueError, KeyError) as error:
+        raise BadInput(f"{where}: was not written by Octavo; run `octavo lower` again") from error
 
 
 def manifest_of(
@@ -114,6 +129,15 @@ def manifest_of(
     }
 
 
+def recorded_preprocessing(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the model's metadata, with what else somebody must know who has only the manifest."""
+    if told.get("kind") == "tensor":
+        return {"kind": "none", "input_size": told["input_size"], "dtype": "float32"}
+    color = "RGB" if told["input_size"][0] == 3 else "L"
+    fixed = {"kind": "image", "exif_orientation": "ignored", "layout": "NCHW", "dtype": "float32"}
+    return {**told, **fixed, "color": color}
+
+
 def _measured(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     """The conditions of accuracy and latency."""
     environment, images = summary["environment"], summary["settings"]["validation"]
@@ -157,15 +181,6 @@ def _latencies(summary: Mapping[str, Any], choice: Choice) -> list[dict[str, Any
 
 def _at(measured: Mapping[str, Any]) -> tuple[int, int]:
     return measured["batch"], measured["threads"]
-
-
-def recorded_preprocessing(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the model's metadata, with what else somebody must know who has only the manifest."""
-    rest = {"layout": "NCHW", "dtype": "float32"}
-    if told.get("kind") == "tensor":
-        return {"kind": "none", "input_size": told["input_size"], "dtype": "float32"}
-    color = "RGB" if told["input_size"][0] == 3 else "L"
-    return {"kind": "image", "color": color, "exif_orientation": "ignored", **rest, **told}
 
 
 def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:

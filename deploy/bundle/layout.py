@@ -14,6 +14,7 @@ __all__ = [
     "MANIFEST",
     "MODEL",
     "MOST_BYTES",
+    "ORT_TARGETS",
     "PLAN",
     "SBOM",
     "SUMS",
@@ -35,6 +36,9 @@ FILES = (MANIFEST, SUMS, SBOM, MODEL, PLAN, ENGINE, LABELS, LICENSE)
 
 MOST_BYTES = 2 * 2**30
 """Of all files together; no ONNX file is larger, as protobuf allows no more."""
+
+ORT_TARGETS = {"x86_64": "ort-x86", "amd64": "ort-x86", "aarch64": "ort-arm64", "arm64": "ort-arm64"}
+"""What a machine calls its processor, in lower case, to the target that ONNX Runtime is on it."""
 
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # that a zip can say
 _UNIX, _MODE = 3, 0o100644  # a plain file

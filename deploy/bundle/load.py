@@ -7,14 +7,13 @@ from pathlib import Path
 
 from deploy.bundle.bundle import Bundle
 from deploy.bundle.contents import read_contents
-from deploy.bundle.layout import FILES, LABELS, MANIFEST, MODEL, MOST_BYTES, PLAN, SUMS, sums
+from deploy.bundle.layout import FILES, LABELS, MANIFEST, MODEL, MOST_BYTES, ORT_TARGETS, PLAN, SUMS, sums
 from deploy.bundle.manifest import Manifest, parse_manifest
 from quant.errors import BadInput
 
 __all__ = ["HERE", "load_bundle"]
 
 HERE = "here"
-_TARGET_OF = {"x86_64": "ort-x86", "amd64": "ort-x86", "aarch64": "ort-arm64", "arm64": "ort-arm64"}
 
 
 def load_bundle(path: Path | str, target: str | None = HERE, *, limit_bytes: int = MOST_BYTES) -> Bundle:
@@ -71,7 +70,7 @@ def _check_target(path: Path, manifest: Manifest, target: str | None) -> None:
     wanted = target
     if target == HERE:
         machine = platform.machine()
-        wanted = _TARGET_OF.get(machine.lower(), f"processors of {machine}")
+        wanted = ORT_TARGETS.get(machine.lower(), f"processors of {machine}")
     if wanted is not None and manifest.target != wanted:
         raise BadInput(
             f"{path}: was made for target {manifest.target}, not for {wanted}; make one with `octavo package "

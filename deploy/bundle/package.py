@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
 
-from deploy.bundle.describe import ModelFacts, manifest_of
+from deploy.bundle.describe import ModelFacts, facts_of, manifest_of
 from deploy.bundle.labels import labels_from_file, labels_of_run
 from deploy.bundle.layout import ENGINE, LABELS, LICENSE, MANIFEST, MODEL, PLAN, SBOM, SUMS, sums
 from deploy.bundle.license import License, license_of, published_license
@@ -18,7 +18,7 @@ from deploy.bundle.manifest import to_json
 from deploy.bundle.select import Choice, choose_variant
 from deploy.bundle.write import check_place, write_bundle
 from deploy.pipeline.line import Line
-from deploy.sbom import Artefact, Package, installed, sbom
+from deploy.sbom import Artefact, Package, sbom
 from deploy.tensorrt.manifest import read_manifest
 from quant.errors import BadInput
 
@@ -98,7 +98,7 @@ def _collect(
 ) -> dict[str, bytes]:
     path = line.workspace.path(choice.entry["file"])
     model = path.read_bytes()
-    facts = ModelFacts(_parsed(model, path), str(path))
+    facts = facts_of(_parsed(model, path), str(path))
     files = _engine(path, choice) if settings.engine else {MODEL: model}
     if settings.labels is not None:
         labels: list[str] | None = labels_from_file(settings.labels, facts.width)
@@ -152,8 +152,8 @@ def _bill(
     files: Mapping[str, bytes],
     engine: Mapping[str, Any] | None,
 ) -> str:
-    """Versions are those that made the file, not those that are installed now."""
-    software = tuple(replace(installed(name), version=v) for name, v in sorted(facts.versions.items()))
+    """The software is that which made the file; what is installed now has no say, as in all of the bundle."""
+    software = tuple(Package(name, version) for name, version in sorted(facts.versions.items()))
     origin: tuple[Artefact | Package, ...] = software
     if facts.weights_sha256 is not None and line.config.model.weights is not None:
         name = Path(line.config.model.weights).name

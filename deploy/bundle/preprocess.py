@@ -5,6 +5,7 @@ torchvision: both resize with Pillow, and the 256 values that a byte of a channe
 float32 in the same order, ``(byte / 255 - mean) / std``. Sizes follow timm's ``transforms_imagenet_eval``.
 """
 
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,8 +46,8 @@ class ImageInput:
         """The tensor [C, H, W] of an image.
 
         Args:
-            sample: a Pillow image, or the path of an image file. Its EXIF orientation is not looked at, nor
-                was it when accuracy was measured.
+            sample: a Pillow image, the path of an image file, or its content as bytes. Its EXIF orientation
+                is not looked at, nor was it when accuracy was measured.
 
         Raises:
             BadInput: it is neither, or cannot be decoded or resized.
@@ -168,4 +169,8 @@ def _rgb(sample: Any) -> Any:
         return as_rgb(sample, "the image")
     if isinstance(sample, str | Path):
         return decode_image(Path(sample), str(sample))
-    raise BadInput(f"the model takes Pillow images or paths of image files, given: {type(sample).__name__}")
+    if isinstance(sample, bytes):
+        return decode_image(io.BytesIO(sample), "the image")
+    raise BadInput(
+        f"the model takes Pillow images, paths of image files or their bytes, given: {type(sample).__name__}"
+    )

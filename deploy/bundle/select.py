@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.bundle.layout import ORT_TARGETS
 from quant.errors import BadInput
 from quant.files import file_sha256
 from quant.words import near
 
 __all__ = ["Choice", "choose_variant"]
 
-_FLOAT_TARGETS = {"x86_64": "ort-x86", "amd64": "ort-x86", "aarch64": "ort-arm64", "arm64": "ort-arm64"}
-"""Processor to the target whose runtime ran the float model, which the summary does not say."""
 _NOT_FILES = ("pytorch",)
 
 
@@ -85,8 +84,8 @@ def choose_variant(
 
 
 def _known(summary: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Variant to target to its entry."""
-    here = _FLOAT_TARGETS.get(str(summary["environment"]["architecture"]).lower())
+    """Variant to target to its entry; the float model's target is that of the machine which ran it."""
+    here = ORT_TARGETS.get(str(summary["environment"]["architecture"]).lower())
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
     for entry in summary["variants"]:
         target = here if entry["target"] == "onnx" else entry["target"]

@@ -96,9 +96,10 @@ def test_images_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         (tmp_path / "deep.png", "more than 8 bits"),
         (tmp_path / "text.png", "cannot be decoded as an image"),
         (tmp_path / "none.png", "cannot be decoded as an image"),
+        (b"no image", "the image: cannot be decoded as an image"),
         (
             np.zeros((32, 32, 3), dtype=np.uint8),
-            "takes Pillow images or paths of image files, given: ndarray",
+            "paths of image files or their bytes, given: ndarray",
         ),
         (Image.new("RGB", (1, 900)), "1 × 900 pixels is too narrow"),
     ):

@@ -1,8 +1,8 @@
 """A model repository, read with Triton's own schema.
 
 ``triton_schema/model_config.desc`` is the compiled ``model_config.proto`` of tritonclient 2.73.0 (NVIDIA,
-BSD-3-Clause): the bytes of ``tritonclient.grpc.model_config_pb2.DESCRIPTOR.serialized_pb``. The package itself
-wants older releases of protobuf and ml_dtypes than this project has.
+BSD-3-Clause): the bytes of its ``grpc.model_config_pb2.DESCRIPTOR.serialized_pb``. The package itself wants
+older releases of protobuf and ml_dtypes than this project has.
 """
 
 import json
