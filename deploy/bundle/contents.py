@@ -16,6 +16,7 @@ __all__ = ["read_contents"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _MOST_FILES = 2 * len(FILES)  # room for the files of later versions, which are named as such
+_MOST_OVERHEAD = 2**16  # of a zip with so few and short names
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
 
@@ -51,6 +52,9 @@ def _from_folder(path: Path, limit_bytes: int) -> dict[str, bytes]:
 
 
 def _from_zip(path: Path, limit_bytes: int) -> dict[str, bytes]:
+    _check_sizes(
+        path, (path.stat().st_size,), limit_bytes + _MOST_OVERHEAD
+    )  # a list of entries can be huge, too
     with path.open("rb") as stream:  # what is raised from here on is the zip's fault, not the disk's
         files = _entries(path, stream, limit_bytes)
     # Bytes before, between and behind the entries, links, times and other attributes: all that is not as

@@ -172,7 +172,7 @@ def _bill(
 def _remarks(choice: Choice, weights_license: License, files: Mapping[str, bytes]) -> tuple[str, ...]:
     found = [f"parity out of limits, which the run's settings let pass: {doubt}" for doubt in choice.doubts]
     if choice.entry["note"]:
-        found.append(f"accuracy and latency: {choice.entry['note']}")
+        found.append(choice.entry["note"])
     if weights_license == License():
         found.append("the licence of the weights is not known; say it with --license")
     if LABELS not in files:

@@ -122,7 +122,7 @@ def _doubts(root: Path, name: str, parity: Mapping[str, Any] | None) -> tuple[st
         return ()
     found = []
     for stage, figures in parity.items():
-        if "within_limits" not in figures:
+        if not isinstance(figures, dict) or "within_limits" not in figures:
             raise BadInput(
                 f"{root}: the parity of '{name}' was checked by an Octavo that kept no verdict; run `octavo "
                 "lower` and `octavo bench` again"

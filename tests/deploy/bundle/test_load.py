@@ -186,6 +186,9 @@ def test_what_is_too_large_is_refused_before_it_is_read(
     (tmp_path / "bomb.zip").write_bytes(bomb.getvalue())
     refused(tmp_path / "bomb.zip", r"its files take \d+ bytes", limit_bytes=2**23)
     refused(tmp_path / "bomb.zip", "is not the zip")
+    with (tmp_path / "long.zip").open("wb") as file:
+        file.truncate(2**40)  # takes no room on the disk
+    refused(tmp_path / "long.zip", f"take {2**40} bytes; allowed are")
     (tmp_path / "many.zip").write_bytes(zip_bytes(contents(bundle_zip) | {f"f{i}": b"" for i in range(20)}))
     refused(tmp_path / "many.zip", f"a bundle has at most {2 * len(FILES)}")
 
