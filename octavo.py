@@ -339,6 +339,81 @@ def build(
 
 
 @app.command()
+def package(
+    run: Run,
+    variant: Annotated[
+        str, typer.Option(help="fp32, fp16 or one of the run's recipes; also with its target: int8-ort-x86.")
+    ],
+    target: Annotated[
+        str | None, typer.Option(help="What it was lowered for; needed where there are several.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="A zip where it ends in .zip, else a folder; RUN/bundles/VARIANT-TARGET.zip by default.",
+        ),
+    ] = None,
+    license: Annotated[
+        str | None,
+        typer.Option(metavar="SPDX-ID|FILE", help="Licence of the weights, such as Apache-2.0, or its text."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Names of the outputs: one per line, or a .csv with class_index and name. By default the "
+            "class names of the validation images.",
+        ),
+    ] = None,
+    engine: Annotated[
+        bool, typer.Option("--engine", help="Take the engine that `octavo build` left, not the ONNX file.")
+    ] = False,
+    triton: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also lay the model into this model repository of Triton."),
+    ] = None,
+) -> None:
+    """Write a measured variant as one bundle: model, preprocessing, labels, and what was found of it.
+
+    Only what was measured is packaged, and only the very file that was. The same run gives the same bytes.
+    Loading a bundle needs NumPy, ONNX Runtime and Pillow: `from deploy.bundle import load_bundle`.
+    """
+    from json import loads
+
+    from benchmarks.measure_run import SUMMARY
+    from benchmarks.results import load_summary
+    from deploy.bundle import load_bundle
+    from deploy.bundle.package import PackageSettings, package_run
+    from deploy.bundle.triton import write_repository
+    from deploy.pipeline.line import open_run
+
+    line = open_run(run)
+    summary = loads(load_summary(run / SUMMARY).model_dump_json())
+    done = package_run(line, summary, PackageSettings(variant, target, license, labels, engine), out)
+    for remark in done.remarks:
+        _say(f"note: {remark}")
+    print(f"{done.path}: {done.size_bytes / 2**20:.2f} MiB")
+    if triton is not None:
+        print(write_repository(load_bundle(done.path, None), triton))
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A zip or a folder of `octavo package`.")],
+    target: Annotated[str | None, typer.Option(help="What it must have been made for.")] = None,
+    json: Json = False,
+) -> None:
+    """Say what a bundle is, after checking every byte of it; exit with 2 where it is not whole."""
+    from deploy.bundle import load_bundle
+    from deploy.bundle.layout import MANIFEST
+    from deploy.bundle.show import describe
+
+    found = load_bundle(bundle, target)
+    print(found.files[MANIFEST].decode() if json else "\n".join(describe(found)), end="" if json else "\n")
+
+
+@app.command()
 def choose(
     run: Run,
     max_drop: Annotated[float, typer.Option(min=0.0, help="Points of top-1 that may be lost.")] = 1.0,

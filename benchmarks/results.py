@@ -28,6 +28,7 @@ class Variant(BaseModel):
         target: what it was made for, e.g. ``ort-x86``.
         backend: what ran it here, e.g. ``onnxruntime``.
         file: path relative to the summary; that of a run's configuration for a model inside PyTorch.
+        sha256: of the file; ``None`` inside PyTorch, and in summaries from before it was kept.
         size_bytes: size of the file, external weights included; of a model inside PyTorch, of its parameters.
         size_ratio: size of the reference / size of this one, above 1 when this one is smaller.
         accuracy: ``None`` when it was not run here.
@@ -46,6 +47,7 @@ class Variant(BaseModel):
     target: str
     backend: str = "onnxruntime"
     file: str
+    sha256: str | None = None
     size_bytes: NonNegativeInt
     size_ratio: float | None = None
     accuracy: Accuracy | None = None

@@ -148,6 +148,10 @@ class ParityReport:
         """What :attr:`EndToEnd.parity_db` must reach."""
         return min(mode.quantization_db + ABOVE_QUANTIZATION_DB, self.flip_floor_db - BELOW_FLIP_FLOOR_DB)
 
+    def passes(self, mode: EndToEnd) -> bool:
+        """Whether the outputs agree as well as they must; NaN fails."""
+        return bool(mode.parity_db >= self.floor_db(mode))
+
     @property
     def failure(self) -> str | None:
         """Why the model is refused, or None."""
@@ -160,7 +164,7 @@ class ParityReport:
                 f"(allowed: {fault.limits.share:.1%}, by {fault.limits.distance})"
             )
         for mode in self.end_to_end:
-            if not mode.parity_db >= self.floor_db(mode):  # NaN fails
+            if not self.passes(mode):
                 return (
                     f"the exported model (optimizations {mode.mode}) agrees with the fake-quant model to "
                     f"only {mode.parity_db:.1f} dB; required: {self.floor_db(mode):.1f} dB"
@@ -177,6 +181,7 @@ class ParityReport:
                 "output_codes_differ_max": max((x.output_differ for x in self.layers), default=0.0),
                 "output_codes_distance_max": max((x.output_most for x in self.layers), default=0),
                 "codes_beyond_one_max": max((x.far for x in self.layers), default=0.0),
+                "within_limits": self.first_fault is None,
             }
         }
         for mode in self.end_to_end:
@@ -184,6 +189,7 @@ class ParityReport:
             del figures["mode"]
             figures["required_db"] = self.floor_db(mode)
             figures["flip_floor_db"] = self.flip_floor_db
+            figures["within_limits"] = self.passes(mode)
             stages[f"end to end, optimizations {mode.mode}"] = figures
         return stages
 

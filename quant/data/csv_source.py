@@ -7,22 +7,25 @@ from pathlib import Path
 from PIL import Image
 
 from quant.data.config import SourceConfig, expand
-from quant.data.images import decode_image
 from quant.data.sources import check_label, register_source, required_path
 from quant.errors import BadInput
+from quant.images import decode_image
 
 __all__ = ["CsvSource"]
 
 _LABEL_COLUMNS = ("class_index", "label")
+_NAME_COLUMN = "class_name"
 
 
 @register_source("csv")
 class CsvSource:
     """The files of a CSV with the columns `file` and `class_index` (or `label`), in the order of its rows.
 
+    A column `class_name`, where there is one, names the classes.
+
     Raises:
-        BadInput: Naming the CSV and the line, for a missing column, a label that is no class index or a file
-            that does not exist; naming the CSV if it lists nothing.
+        BadInput: Naming the CSV and the line, for a missing column, a label that is no class index, a second
+            name of a class or a file that does not exist; naming the CSV if it lists nothing.
     """
 
     def __init__(self, config: SourceConfig) -> None:
@@ -31,7 +34,10 @@ class CsvSource:
         if not self._root.is_dir():
             raise BadInput(f"{self._root}: is not a folder (root of the files of {self._table})")
         self.num_classes = config.num_classes
-        self._files, self.labels, self._lines = _read_rows(self._table, self._root, config.num_classes)
+        self.class_names: dict[int, str] = {}
+        self._files, self.labels, self._lines = _read_rows(
+            self._table, self._root, config.num_classes, self.class_names
+        )
 
     def __len__(self) -> int:
         return len(self._files)
@@ -46,7 +52,7 @@ class CsvSource:
 
 
 def _read_rows(
-    table: Path, root: Path, num_classes: int | None
+    table: Path, root: Path, num_classes: int | None, names: dict[int, str]
 ) -> tuple[Sequence[str], Sequence[int], Sequence[int]]:
     files: list[str] = []
     labels: list[int] = []
@@ -67,6 +73,9 @@ def _read_rows(
                 files.append(file)
                 labels.append(check_label(label, where, num_classes))
                 lines.append(reader.line_num)
+                name = (row.get(_NAME_COLUMN) or "").strip()
+                if name and names.setdefault(label, name) != name:
+                    raise BadInput(f"{where}: class {label} is {name!r} here and {names[label]!r} above")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{table}: cannot be read as a CSV in UTF-8 ({error})") from error
     if not files:

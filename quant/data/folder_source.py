@@ -5,9 +5,9 @@ from pathlib import Path
 from PIL import Image
 
 from quant.data.config import SourceConfig, expand
-from quant.data.images import IMAGE_SUFFIXES, decode_image
 from quant.data.sources import check_label, register_source, required_path
 from quant.errors import BadInput
+from quant.images import IMAGE_SUFFIXES, decode_image
 
 __all__ = ["FolderSource"]
 
@@ -28,6 +28,7 @@ class FolderSource:
             raise BadInput(f"{self._root}: is not a folder; kind folder needs one subfolder per class")
         folders = sorted(p for p in self._root.iterdir() if p.is_dir() and not p.name.startswith("."))
         index_of, self.num_classes = _class_indices(config, [folder.name for folder in folders])
+        self.class_names = {index: name for name, index in index_of.items()}
         self._files: list[Path] = []
         self.labels: list[int] = []
         for folder in folders:

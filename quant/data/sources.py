@@ -1,6 +1,6 @@
 """What a set of labelled images looks like to the rest of Octavo, and how one is opened."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -11,7 +11,15 @@ from PIL import Image
 from quant.data.config import SourceConfig, expand
 from quant.errors import BadInput
 
-__all__ = ["ImageSource", "Sample", "check_label", "open_source", "register_source", "required_path"]
+__all__ = [
+    "ImageSource",
+    "Sample",
+    "check_label",
+    "class_names",
+    "open_source",
+    "register_source",
+    "required_path",
+]
 
 
 Sample = Image.Image | npt.NDArray[np.float32]
@@ -105,6 +113,7 @@ class _Selection:
         self._source = source
         self._indices = indices
         self.num_classes = source.num_classes
+        self.class_names = class_names(source)
         self.labels: Sequence[int] = [source.labels[i] for i in indices]
 
     def __len__(self) -> int:
@@ -115,6 +124,12 @@ class _Selection:
 
     def name(self, index: int) -> str:
         return self._source.name(self._indices[index])
+
+
+def class_names(source: ImageSource) -> Mapping[int, str]:
+    """Return the names of classes by their index, as far as the source has any: its `class_names`."""
+    found: Mapping[int, str] = getattr(source, "class_names", {})
+    return found
 
 
 def required_path(config: SourceConfig) -> Path:

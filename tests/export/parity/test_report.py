@@ -36,6 +36,7 @@ def test_limits_of_a_layer(change: dict[str, Any], ok: bool) -> None:
     assert layer.ok == ok
     whole = replace(report(50.0), layers=[GOOD, replace(layer, layer="bad")])
     assert (whole.failure is None) == ok
+    assert whole.to_dict()["layers"]["within_limits"] is ok
     if not ok:
         assert "first in layer 'bad' (optimizations off)" in str(whole.failure)
 
@@ -56,6 +57,8 @@ def test_the_easier_of_two_demands_counts(
     assert kept.failure is None
     missed = report(parity - 0.1, quantization, floor)
     assert f"required: {required:.1f} dB" in str(missed.failure)
+    stages = [found.to_dict()["end to end, optimizations off"] for found in (kept, missed)]
+    assert [stage["within_limits"] for stage in stages] == [True, False]
 
 
 def test_a_parity_that_is_not_a_number_fails() -> None:

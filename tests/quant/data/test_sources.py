@@ -1,12 +1,14 @@
 """Selection and registry, which all kinds of source share, and the environment variables of paths."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from quant.data.config import SourceConfig, expand
-from quant.data.sources import open_source
+from quant.data.sources import class_names, open_source
 from quant.errors import BadInput
 
 
@@ -80,3 +82,24 @@ def test_data_folder_has_a_default_and_other_variables_do_not(monkeypatch: pytes
         BadInput, match=r"\$\{SOME_FOLDER\}/x: the environment variable SOME_FOLDER is not set"
     ):
         expand("${SOME_FOLDER}/x")
+
+
+def test_classes_have_the_names_that_the_source_brings(archive: Path, tmp_path: Path) -> None:
+    for name in ("dog", "ant"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "pets" / name / "a.png")
+    table = tmp_path / "table.csv"
+    rows = "file,class_index,class_name\npets/dog/a.png,4,dog\npets/ant/a.png,2,\n"
+    table.write_text(rows + "pets/dog/a.png,4,dog\n")
+
+    def names(**settings: Any) -> dict[int, str]:
+        return dict(class_names(open_source(SourceConfig(**settings))))
+
+    assert names(kind="folder", path=tmp_path / "pets") == {0: "ant", 1: "dog"}
+    assert names(kind="folder", path=tmp_path / "pets", labels={"ant": 7, "dog": 3}) == {7: "ant", 3: "dog"}
+    assert names(kind="folder", path=tmp_path / "pets", limit=1) == {0: "ant", 1: "dog"}
+    assert names(kind="csv", path=table, shuffle_seed=0) == {4: "dog"}
+    assert names(kind="npz", path=archive) == {}
+    table.write_text(rows + "pets/dog/a.png,4,hound\n")
+    with pytest.raises(BadInput, match=r"table\.csv line 4: class 4 is 'hound' here and 'dog' above"):
+        names(kind="csv", path=table)

@@ -1,0 +1,127 @@
+"""A loaded bundle: from samples to named answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.bundle.layout import MODEL
+from deploy.bundle.manifest import Manifest
+from deploy.cpu import has_vnni
+from deploy.onnxruntime.build import SessionSettings
+from deploy.onnxruntime.run import OrtRunner
+from deploy.runner import Runner
+from quant.errors import BadInput, Unsupported
+
+__all__ = ["Answer", "Bundle"]
+
+_EXACT_ON_X86 = {"session.x64quantprecision": "1"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of a model's answers to a sample.
+
+    Attributes:
+        index: of the output.
+        label: its name; the index where outputs have none.
+        score: 0 to 1, by softmax; of ``multilabel`` models by sigmoid, where above 0.5 is yes.
+    """
+
+    index: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What :func:`deploy.bundle.load_bundle` gives.
+
+    ::
+
+        bundle = load_bundle("digits.zip")
+        with bundle.runner() as runner:
+            (answers,) = bundle.predict(runner, ["seven.png"], top=3)
+
+    Attributes:
+        path: where it was loaded from.
+        manifest: what it says of itself.
+        files: the bytes of each file.
+        labels: names of the outputs; empty where they have none.
+        digest: SHA-256 of its list of digests, which identifies the whole bundle.
+    """
+
+    path: str
+    manifest: Manifest
+    files: Mapping[str, bytes]
+    labels: tuple[str, ...]
+    digest: str
+
+    def runner(self, settings: SessionSettings | None = None) -> OrtRunner:
+        """Its model on ONNX Runtime, to be used in a ``with`` block.
+
+        Args:
+            settings: of the session; by default one thread, and the providers that it was measured with.
+                Where integer products of this model could saturate on this processor, which lacks VNNI,
+                ONNX Runtime's slower exact kernels are used by default.
+
+        Raises:
+            Unsupported: it has an engine of TensorRT.
+        """
+        if MODEL not in self.files:
+            raise Unsupported(
+                f"{self.path}: has an engine of TensorRT, which ONNX Runtime does not run; unzip it and give "
+                "engine.plan to deploy.tensorrt.run.TensorRtRunner"
+            )
+        if settings is None:
+            saturates = self.manifest.target == "ort-x86" and self.manifest.guard == "none" and not has_vnni()
+            settings = SessionSettings(self.manifest.providers, config=_EXACT_ON_X86 if saturates else {})
+        return OrtRunner(self.files[MODEL], settings)
+
+    def prepare(self, samples: Sequence[Any]) -> NDArray[np.float32]:
+        """The model's input [N, ...] of some samples.
+
+        Args:
+            samples: Pillow images, paths of image files or their bytes; or arrays, as the model takes.
+
+        Raises:
+            BadInput: there are none, or one does not fit.
+        """
+        if not len(samples):
+            raise BadInput("there are no samples; give at least one")
+        return np.stack([self.manifest.preprocessing.prepare(sample) for sample in samples])
+
+    def scores(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
+        """Scores of 0 to 1 of outputs [N, K]: softmax over K; sigmoid of each in a ``multilabel`` model."""
+        values = outputs.astype(np.float64)
+        if self.manifest.task == "multilabel":
+            return 0.5 * (1 + np.tanh(values / 2))  # the sigmoid, which cannot overflow in this form
+        powers = np.exp(values - values.max(axis=-1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+    def predict(self, runner: Runner, samples: Sequence[Any], top: int = 5) -> list[list[Answer]]:
+        """The best answers to each sample, the best first.
+
+        Args:
+            runner: of :meth:`runner`, opened.
+            samples: as :meth:`prepare` takes them.
+            top: answers per sample, at most.
+
+        Raises:
+            BadInput: a sample does not fit, or ``top`` is below 1.
+        """
+        if top < 1:
+            raise BadInput(f"top is {top}; at least 1 is needed")
+        inputs, name = self.prepare(samples), self.manifest.model_input.name
+        size = self.manifest.model_input.shape[0] or len(inputs)
+        outputs = [
+            runner.infer({name: inputs[start : start + size]})[self.manifest.model_output.name]
+            for start in range(0, len(inputs), size)
+        ]
+        return [self._best(row, top) for row in self.scores(np.concatenate(outputs))]
+
+    def _best(self, scores: NDArray[np.float64], top: int) -> list[Answer]:
+        order = np.argsort(-scores, kind="stable")[:top]
+        return [Answer(int(i), self.labels[i] if self.labels else str(i), float(scores[i])) for i in order]
