@@ -58,9 +58,9 @@ class LayerNormScaleOptions(ExponentOptions):
     Attributes:
         statistic: u_c, the channel's ``range`` (widened to hold zero), largest magnitude ``amax``, or
             ``mean_abs`` over the sampled rows.
-        weight_exponent: b, a number or ``complement`` for 1 − a. zero_point: ``keep`` moves no range;
-        ``integer`` and ``zero`` put the common zero point z at the rounded
-            mean of z_c or at the middle code.
+        weight_exponent: b, a number or ``complement`` for 1 − a.
+        zero_point: ``keep`` moves no range; ``integer`` and ``zero`` put the common zero point z at the
+            rounded mean of z_c or at the middle code.
     """
 
     statistic: Literal["range", "amax", "mean_abs"] = "range"
