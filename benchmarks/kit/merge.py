@@ -76,7 +76,7 @@ def merge(run: Path, path: Path) -> Measured:
     entries = {entry.name: entry for entry in kit.variants if entry.key in result.variants}
     if kit.reference not in result.answers:
         why = result.errors.get(kit.reference, "it is not in the result")
-        raise BadInput(f"{path}: {kit.reference} which others are compared with, was not measured: {why}")
+        raise BadInput(f"{path}: {kit.reference}, which others are compared with, was not measured: {why}")
     answers = _answers(result.answers, kit, min(one.count for one in result.answers.values()))
     latency, memory, noise = _timed(result, kit)
     reference = answers[kit.reference]
@@ -96,7 +96,9 @@ def merge(run: Path, path: Path) -> Measured:
                 accuracy=judged,
                 latency=latency.get(name),
                 memory=memory.get(name),
-                note=f"failed there: {result.errors[name]}" if name in result.errors else None,
+                note=f"failed there: {result.errors[name]}"
+                if name in result.errors
+                else result.remarks.get(name),
             )
         )
     n = len(reference.labels)

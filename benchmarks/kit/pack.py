@@ -10,6 +10,7 @@ The same run gives the same bytes. The run keeps ``kits/<identity>.json``, by wh
 with what this machine answers to the samples.
 """
 
+import json
 import platform
 import shutil
 import zipfile
@@ -17,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import onnxruntime as ort
 
 from benchmarks.accuracy import collect
 from benchmarks.bench import BenchSettings
@@ -29,6 +32,8 @@ from benchmarks.run_variants import RUN_ON, lowered
 from deploy.onnxruntime.build import Optimization, SessionSettings, settings_to
 from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.line import FLOAT, Line, float_variant, open_run
+from export.targets import Target, get_target
+from quant.encoding import WeightGuard
 from quant.errors import BadInput, Unsupported
 from quant.files import file_sha256
 from quant.words import near
@@ -37,6 +42,7 @@ __all__ = ["Packed", "pack"]
 
 _ARCHIVE, _SUFFIX = "kit.zip", ".zip"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that an archive knows
+_EXACT = {"session.x64quantprecision": "1"}  # onnxruntime_session_options_config_keys.h
 _RUNNER = Path(__file__).with_name("measure.py")
 
 
@@ -132,16 +138,25 @@ def _quantized(line: Line, variants: Sequence[str], targets: Sequence[str]) -> l
             f"run: `python -m benchmarks.gpu prepare {line.workspace.root} --out FOLDER` packs a kit for that"
         )
     found = [
-        _entry(name, name, target, RUN_ON[target], f"{name}/model.onnx")
+        _entry(
+            name, name, target, RUN_ON[target], f"{name}/model.onnx", _exact(line, name, get_target(target))
+        )
         for name, target in known.items()
-        if target in (targets or RUN_ON) and name in (variants or known)
+        if target in (targets or RUN_ON) and target in RUN_ON and name in (variants or known)
     ]
     if not found:
         raise BadInput(f"none of {', '.join(variants)} is for {', '.join(targets) or 'a device'}")
     return found
 
 
-def _entry(key: str, name: str, target: str, machines: tuple[str, ...] | None, source: str) -> Entry:
+def _entry(
+    key: str,
+    name: str,
+    target: str,
+    machines: tuple[str, ...] | None,
+    source: str,
+    exact: dict[str, str] | None = None,
+) -> Entry:
     return Entry(
         key=key,
         name=name,
@@ -150,7 +165,14 @@ def _entry(key: str, name: str, target: str, machines: tuple[str, ...] | None, s
         file=f"models/{key}/model.onnx",
         source=source,
         session=settings_to(SessionSettings()),
+        exact=exact or {},
     )
+
+
+def _exact(line: Line, name: str, target: Target) -> dict[str, str]:
+    """What the CPU must be told where the weights were not guarded, because this machine's needs no guard."""
+    lowering = json.loads(_there(line, f"{name}/lowering.json").read_bytes())
+    return _EXACT if target.saturates and lowering["guard"] == WeightGuard.NONE.value else {}
 
 
 def _same(line: Line, one: str, other: str) -> bool:
@@ -215,6 +237,7 @@ def _about(line: Line, entries: Sequence[Entry], samples: Samples, how: How, fol
         recipe=", ".join(recipe.name for recipe in line.recipes),
         task=line.config.task,
         data=line.validation_in_words,
+        onnxruntime=ort.__version__,
         input=BenchSettings().input_name,
         reference=FLOAT,
         samples=len(samples.labels),

@@ -45,6 +45,8 @@ class Entry(_Model):
         file: path in the kit.
         source: path in the run.
         session: how it is opened, see `deploy.onnxruntime.build.settings_to`.
+        exact: what `config` of that has besides on an x86 CPU without VNNI, where 8-bit products of unguarded
+            weights overflow 16-bit sums: ONNX Runtime's slower kernels do not.
     """
 
     key: str
@@ -54,6 +56,7 @@ class Entry(_Model):
     file: str
     source: str
     session: dict[str, Any]
+    exact: dict[str, str] = {}
 
 
 class How(_Model):
@@ -87,6 +90,8 @@ class Kit(_Model):
         recipe: names of the recipes.
         task: ``classification`` or ``multilabel``.
         data: the validation set, in words.
+        onnxruntime: version of it that the models ran with where they were packed; an older one may not know
+            their operators.
         input: the input that takes the samples.
         reference: name of the variant that the others are compared with.
         samples: how many.
@@ -102,6 +107,7 @@ class Kit(_Model):
     recipe: str
     task: str
     data: str
+    onnxruntime: str
     input: str
     reference: str
     samples: PositiveInt

@@ -101,6 +101,7 @@ class Result(_Model):
         model: name of the model.
         variants: keys of those that were measured.
         skipped: name of a variant to why it was not.
+        remarks: name of a variant to what is special about how it ran.
         created: when the measurement began.
         device: what it was measured on.
         before: temperature and clock at its begin.
@@ -118,6 +119,7 @@ class Result(_Model):
     model: str
     variants: tuple[str, ...]
     skipped: dict[str, str]
+    remarks: dict[str, str]
     created: AwareDatetime
     device: Device
     before: State

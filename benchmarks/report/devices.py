@@ -24,8 +24,8 @@ _Row = tuple[str, ...]
 def device_grids(runs: Sequence[Run]) -> tuple[Grid, ...]:
     """One table per kit: the host first, then every device, a row per variant.
 
-    "As on the host" is the share of samples with the answer that the host has by the same file, "Logits off by"
-    the largest difference of any logit. The device's own tables say why something failed there.
+    "As on the host" is the share of samples with the answer that the host has by the same file, "Logits off
+    by" the largest difference of any logit. The device's own tables say why something failed there.
 
     Accuracy is judged on as many of the kit's samples as every device answered, the host's on the same ones;
     the change is against FP32 of the same device. Latency and memory of the host are those of its run, where

@@ -17,13 +17,11 @@ from tests.octavo.project import call
 
 PACKAGES = ("numpy", "onnxruntime", "flatbuffers", "google", "packaging")  # the two, and what they import
 OWN, OTHER = sorted((f"int8-{t}" for t in RUN_ON), key=lambda v: platform.machine() not in RUN_ON[v[5:]])
+SIZES = {"img_size": 32, "patch_size": 8, "in_chans": 1, "embed_dim": 24, "depth": 1, "num_heads": 3}
 SETTINGS = {
     "model": {
         "name": "vit_tiny_patch16_224",
-        "kwargs": {
-            **{"img_size": 32, "patch_size": 8, "in_chans": 1, "embed_dim": 24, "depth": 1, "num_heads": 3},
-            "num_classes": 10,
-        },
+        "kwargs": SIZES | {"num_classes": 10},
     },
     "calibration": {"kind": "digits", "split": "calibration", "limit": 16},
     "validation": {"kind": "digits", "split": "validation", "limit": 60},

@@ -31,6 +31,8 @@ class Output:
 class InferenceSession:
     def __init__(self, path, **options):
         self.dies = "int8" in path and os.environ.get("DIES")
+        if self.dies == "open":
+            raise ValueError("opset 23")
     def get_outputs(self):
         return [Output]
     def run(self, outputs, feeds):
@@ -119,7 +121,14 @@ def test_a_model_that_cannot_be_opened_costs_the_others_nothing(kit: Path, measu
     found = left(kit)
     assert found["errors"].keys() == {OWN}
     assert "protobuf" in found["errors"][OWN].lower()
+    assert "packed with" not in found["errors"][OWN], "the runtime is the same"
     assert [one.keys() for one in found["sets"]] == 2 * [{"fp32", "fp32 again"}]
+
+
+def test_an_older_runtime_is_named_where_it_does_not_know_a_model(fake: Path, bare: Path) -> None:
+    assert start(bare, fake, DIES="open").wait(60) == 0
+    made = json.loads((fake / "kit.json").read_text())["onnxruntime"]
+    assert left(fake)["errors"] == {OWN: f"by onnxruntime fake, packed with {made}: opset 23"}
 
 
 @pytest.mark.parametrize("when", ["answer", "call"])
@@ -141,7 +150,7 @@ def test_a_slow_device_answers_less_and_makes_fewer_calls_in_two_processes(fake:
 
 
 def test_an_interrupted_measurement_goes_on(fake: Path, bare: Path) -> None:
-    process = start(bare, fake, SLOW="0.04")
+    process = start(bare, fake, SLOW="0.02")
     for _ in range(600):
         if (fake / "result.json").exists() and left(fake)["sets"]:
             break
@@ -165,6 +174,19 @@ def test_an_interrupted_measurement_goes_on(fake: Path, bare: Path) -> None:
     again = start(bare, fake)
     assert again.wait(60) == 2
     assert "is finished; to measure again" in again.communicate()[1]
+
+
+def test_unguarded_weights_run_on_exact_kernels_where_the_cpu_has_no_vnni(packed: Path) -> None:
+    def opened(flags: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+        entries = json.loads((packed / "kit.json").read_text())["variants"]
+        for entry in entries:
+            entry["exact"] = {"session.x64quantprecision": "1"} if entry["name"] == OWN else {}
+        return module._exact(entries, {"flags": flags}), [entry["session"]["config"] for entry in entries]
+
+    assert opened("fma avx512_vnni avx2") == ({}, [{}, {}, {}, {}])
+    remarks, configs = opened("fma avx2")
+    assert remarks.keys() == {OWN}
+    assert [config for config in configs if config] == [{"session.x64quantprecision": "1"}]
 
 
 def test_another_file_is_not_overwritten(kit: Path, measure: Measure) -> None:
