@@ -274,7 +274,7 @@ class _Measurement:
                 self.save()
         sets: list[Json] = self.result["sets"]
         alive = [entry for entry in self.entries if entry["name"] not in self.errors]
-        if alive and "calls" not in self.settings:
+        if "calls" not in self.settings:
             self.settings["calls"] = self.affordable(alive)
         last = 0.0
         while alive and len(sets) < self.settings["processes"]:
@@ -322,7 +322,7 @@ class _Measurement:
     def affordable(self, alive: list[Json]) -> int:
         """Steady calls per process: the run's number, or fewer, so that there is time for some processes."""
         s, known = self.settings, [self.result["answers"][entry["name"]] for entry in alive]
-        known.append(known[0])  # the reference runs twice
+        known += known[:1]  # the reference runs twice
         opening = sum(one["open_s"] for one in known)
         call = sum(one["sample_s"] for one in known) * s["batch"]
         for calls in range(self.kit["measure"]["calls"], s["turn"], -1):
@@ -569,10 +569,7 @@ def measure(out: Path, minutes: float, threads: int | None) -> None:
     result = _begin(out, fresh)
     for name, why in {**others, **remarks}.items():
         print(f"{name}: {why}", file=sys.stderr)
-    try:
-        _write(out, result)
-    except OSError as error:
-        raise Refused(f"cannot write {out}: {error.strerror}") from None
+    _write(out, result)
     _Measurement(out, kit, entries, result, minutes).do()
     print(f"{out} is finished; bring it back: octavo report RUN {out.name}", file=sys.stderr)
 
@@ -594,6 +591,9 @@ def main() -> int:
         measure(arguments.out, arguments.minutes, arguments.threads)
     except Refused as error:
         print(f"measure.py: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:  # a full disk, for one
+        print(f"measure.py: {error.filename}: {error.strerror}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("measure.py: interrupted; the same command goes on after the last part", file=sys.stderr)

@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmarks.accuracy import Accuracy, Predictions, score
 from benchmarks.environment import Environment
-from benchmarks.kit.record import Entry, Kit, Record, check_models, load_record, record_path
+from benchmarks.kit.content import Entry, Kit
+from benchmarks.kit.record import Record, check_models, load_record, record_path
 from benchmarks.kit.result import Result, read_result
 from benchmarks.latency import Latency, Noise, noise_of, summarize
 from benchmarks.memory import Memory, memory_of
@@ -77,7 +78,10 @@ def merge(run: Path, path: Path) -> Measured:
     if kit.reference not in result.answers:
         why = result.errors.get(kit.reference, "it is not in the result")
         raise BadInput(f"{path}: {kit.reference}, which others are compared with, was not measured: {why}")
-    answers = _answers(result.answers, kit, min(one.count for one in result.answers.values()))
+    told = [*result.answers.values(), *record.answers.values()]
+    if len({one.outputs for one in told}) > 1:
+        raise BadInput(f"{path}: its logits are not those of this model: their number differs")
+    answers = _answers(result.answers, kit, min(one.count for one in told))
     latency, memory, noise = _timed(result, kit)
     reference = answers[kit.reference]
     base = file_size(run / entries[kit.reference].source)

@@ -10,7 +10,6 @@ The same run gives the same bytes. The run keeps ``kits/<identity>.json``, by wh
 with what this machine answers to the samples.
 """
 
-import json
 import platform
 import shutil
 import zipfile
@@ -24,25 +23,21 @@ import onnxruntime as ort
 from benchmarks.accuracy import collect
 from benchmarks.bench import BenchSettings
 from benchmarks.harness.backends import open_model
+from benchmarks.kit.content import Answers, Entry, How, Kit
+from benchmarks.kit.entries import entries_of, there
 from benchmarks.kit.measure import KIT
-from benchmarks.kit.record import Answers, Entry, How, Kit, Record, save_record
+from benchmarks.kit.record import Record, save_record
 from benchmarks.kit.samples import Samples, choose
 from benchmarks.onnx_file import weight_files
-from benchmarks.run_variants import RUN_ON, lowered
-from deploy.onnxruntime.build import Optimization, SessionSettings, settings_to
-from deploy.pipeline.export import FLOAT_FILE
-from deploy.pipeline.line import FLOAT, Line, float_variant, open_run
-from export.targets import Target, get_target
-from quant.encoding import WeightGuard
-from quant.errors import BadInput, Unsupported
+from deploy.onnxruntime.build import Optimization
+from deploy.pipeline.line import FLOAT, Line, open_run
+from quant.errors import BadInput
 from quant.files import file_sha256
-from quant.words import near
 
 __all__ = ["Packed", "pack"]
 
 _ARCHIVE, _SUFFIX = "kit.zip", ".zip"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that an archive knows
-_EXACT = {"session.x64quantprecision": "1"}  # onnxruntime_session_options_config_keys.h
 _RUNNER = Path(__file__).with_name("measure.py")
 
 
@@ -92,8 +87,7 @@ def pack(
     out = line.workspace.path(_ARCHIVE) if out is None else out
     if out.suffix != _SUFFIX and out.exists():
         raise BadInput(f"{out}: exists already; name another folder, or an archive that ends with .zip")
-    quantized = _quantized(line, variants, targets)
-    entries = _floats(line, {entry.target for entry in quantized}) + quantized
+    entries = entries_of(line, variants, targets)
     chosen = choose(line, samples)
     how = _how(line)
     answers = {entry.key: _answers(line, entry, chosen, how) for entry in entries}
@@ -108,82 +102,6 @@ def pack(
         raise BadInput(f"cannot write {error.filename or out}: {error.strerror}") from error
     save_record(run, record)
     return Packed(out, record.identity, tuple(e.key for e in entries), len(chosen.labels), size)
-
-
-def _floats(line: Line, targets: set[str]) -> list[Entry]:
-    """The float model in its best graph for some machines, then the one for all others."""
-    found = []
-    for target in line.targets:
-        key = float_variant(target)
-        wanted = target.lowers_float and target.name in targets
-        if wanted and not _same(line, f"{key}/model.onnx", FLOAT_FILE):
-            found.append(_entry(key, FLOAT, target.name, RUN_ON[target.name], f"{key}/model.onnx"))
-    return [*found, _entry(FLOAT, FLOAT, "onnx", None, FLOAT_FILE)]
-
-
-def _quantized(line: Line, variants: Sequence[str], targets: Sequence[str]) -> list[Entry]:
-    known = {name: target for name, target, _ in lowered(line)}
-    for name in targets:
-        line.target_named(name)
-    for name in (name for name in variants if name != FLOAT):
-        if name not in known:
-            raise BadInput(
-                f"the run has no variant '{name}'{near(name, known)}; it has {', '.join((FLOAT, *known))}"
-            )
-    asked = [*targets, *(known[name] for name in variants if name != FLOAT)]
-    foreign = [target for target in asked or known.values() if target not in RUN_ON]
-    if foreign and (asked or len(foreign) == len(known)):
-        raise Unsupported(
-            f"a kit is measured with ONNX Runtime; engines for {foreign[0]} are built where they "
-            f"run: `python -m benchmarks.gpu prepare {line.workspace.root} --out FOLDER` packs a kit for that"
-        )
-    found = [
-        _entry(
-            name, name, target, RUN_ON[target], f"{name}/model.onnx", _exact(line, name, get_target(target))
-        )
-        for name, target in known.items()
-        if target in (targets or RUN_ON) and target in RUN_ON and name in (variants or known)
-    ]
-    if not found:
-        raise BadInput(f"none of {', '.join(variants)} is for {', '.join(targets) or 'a device'}")
-    return found
-
-
-def _entry(
-    key: str,
-    name: str,
-    target: str,
-    machines: tuple[str, ...] | None,
-    source: str,
-    exact: dict[str, str] | None = None,
-) -> Entry:
-    return Entry(
-        key=key,
-        name=name,
-        target=target,
-        machines=machines,
-        file=f"models/{key}/model.onnx",
-        source=source,
-        session=settings_to(SessionSettings()),
-        exact=exact or {},
-    )
-
-
-def _exact(line: Line, name: str, target: Target) -> dict[str, str]:
-    """What the CPU must be told where the weights were not guarded, because this machine's needs no guard."""
-    lowering = json.loads(_there(line, f"{name}/lowering.json").read_bytes())
-    return _EXACT if target.saturates and lowering["guard"] == WeightGuard.NONE.value else {}
-
-
-def _same(line: Line, one: str, other: str) -> bool:
-    return _there(line, one).read_bytes() == _there(line, other).read_bytes()
-
-
-def _there(line: Line, source: str) -> Path:
-    path, root = line.workspace.path(source), line.workspace.root
-    if not path.is_file():
-        raise BadInput(f"{path}: does not exist; `octavo export {root}` and `octavo lower {root}` write it")
-    return path
 
 
 def _how(line: Line) -> How:
@@ -203,7 +121,7 @@ def _answers(line: Line, entry: Entry, samples: Samples, how: How) -> Answers:
     """What this machine answers; as ONNX defines the operators where the model is made for another one."""
     here = entry.machines is None or platform.machine() in entry.machines
     options = entry.session | ({} if here else {"optimization": Optimization.OFF.value})
-    with open_model("onnxruntime", _there(line, entry.source), how.threads, options)() as runner:
+    with open_model("onnxruntime", there(line, entry.source), how.threads, options)() as runner:
         some, total = samples.batches(how.accuracy_batch), len(samples.labels)
         return Answers.of(collect(runner, some, title=f"answers {entry.key}", total=total).logits)
 
@@ -224,7 +142,7 @@ def _fill(folder: Path, line: Line, entries: Sequence[Entry], samples: Samples) 
     for name, content in samples.files().items():
         (folder / "samples" / name).write_bytes(content)
     for entry in entries:
-        source, copy = _there(line, entry.source), folder / entry.file
+        source, copy = there(line, entry.source), folder / entry.file
         copy.parent.mkdir(parents=True)
         shutil.copyfile(source, copy)
         for name in weight_files(source):  # they are looked for beside it

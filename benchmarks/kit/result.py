@@ -2,14 +2,22 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from benchmarks.harness.process import Footprint
 from benchmarks.harness.turns import Times
+from benchmarks.kit.content import Answers, How
 from benchmarks.kit.measure import seal
-from benchmarks.kit.record import Answers, How
 from quant.errors import BadInput
 
 __all__ = ["Device", "OneProcess", "Result", "State", "is_result", "read_result"]
@@ -130,6 +138,13 @@ class Result(_Model):
     sets: tuple[dict[str, OneProcess], ...]
     errors: dict[str, str]
     finished: Literal[True]
+
+    @model_validator(mode="after")
+    def _even(self) -> Self:
+        calls = {len(one.steady_ms) for processes in self.sets for one in processes.values()}
+        if calls - {self.settings.calls}:
+            raise ValueError(f"processes made {sorted(calls)} calls, not {self.settings.calls}")
+        return self
 
 
 def is_result(path: Path) -> bool:

@@ -104,6 +104,12 @@ def test_a_damaged_kit_is_not_measured(kit: Path, measure: Measure) -> None:
     assert not (kit / "result.json").exists()
 
 
+def test_where_it_cannot_write_it_says_so(packed: Path, measure: Measure, tmp_path: Path) -> None:
+    refused = measure(packed, "--out", tmp_path / "nowhere" / "result.json")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].endswith("No such file or directory")
+
+
 def test_without_the_packages_it_says_what_to_install(packed: Path, bare: Path) -> None:
     refused = subprocess.run([bare, "-S", packed / "measure.py"], capture_output=True, text=True)
     assert refused.returncode == 2

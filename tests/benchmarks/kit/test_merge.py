@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks.bench import BenchSettings, Candidate, bench_accuracy
+from benchmarks.kit.content import Answers
 from benchmarks.kit.measure import seal
 from benchmarks.kit.merge import merge
-from benchmarks.kit.record import Answers, record_path
+from benchmarks.kit.record import record_path
 from benchmarks.kit.samples import choose
 from benchmarks.report.cells import label
 from benchmarks.report.devices import device_grids
@@ -146,6 +147,10 @@ def test_what_is_no_result_of_this_run_is_refused(
         load_runs([run, changed(lambda r: r.update(finished=False))])
     with pytest.raises(BadInput, match=r"is no result that this Octavo can read: device.cores"):
         load_runs([run, changed(lambda r: r["device"].update(cores="many"))])
+    with pytest.raises(BadInput, match=r"processes made \[4\] calls, not 3"):
+        load_runs([run, changed(lambda r: r["settings"].update(calls=3))])
+    with pytest.raises(BadInput, match="their number differs"):
+        load_runs([run, changed(lambda r: r["answers"][OWN].update(outputs=20, count=20))])
     with pytest.raises(BadInput, match="name that, too"):
         load_runs([result])
     with pytest.raises(BadInput, match="given twice"):
