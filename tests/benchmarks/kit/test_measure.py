@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.kit import measure as module
+from benchmarks.kit.result import Device
 from tests.benchmarks.kit.conftest import OTHER, OWN, Measure
 
 FAKE = """
@@ -193,6 +194,22 @@ def test_unguarded_weights_run_on_exact_kernels_where_the_cpu_has_no_vnni(packed
     remarks, configs = opened("fma avx2")
     assert remarks.keys() == {OWN}
     assert [config for config in configs if config] == [{"session.x64quantprecision": "1"}]
+
+
+def test_an_arm_board_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ("processor\t: {}", "Features\t: asimd asimddp", "CPU implementer\t: 0x41", "CPU part\t: {}\n")
+    core = "\n".join(lines)
+    told = {
+        "/proc/cpuinfo": "\n".join(
+            [core.format(0, "0xd05"), core.format(1, "0xd0b"), "Serial\t\t: 10000000abcd"]
+        ),
+        "/proc/device-tree/model": "Example Board 5\0",
+    }
+    monkeypatch.setattr(module, "_read", lambda path: told.get(str(path)))
+    found = Device.model_validate(module._device())
+    assert found.cpuinfo == {"Features": "asimd asimddp", "CPU implementer": "0x41", "CPU part": "0xd05"}
+    assert (found.parts, found.name) == (("0xd05", "0xd0b"), "Example Board 5")
+    assert found.model_copy(update={"board": ""}).name == "implementer 0x41, part 0xd05, 0xd0b"
 
 
 def test_another_file_is_not_overwritten(kit: Path, measure: Measure) -> None:
