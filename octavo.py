@@ -102,13 +102,31 @@ def lower(run: Run, force: Force = False) -> None:
 
 
 @app.command()
-def bench(run: Run, force: Force = False, json: Json = False) -> None:
-    """Audit and measure the models of a run; leaves summary.json."""
+def bench(
+    run: Run,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="USER@DEVICE", help="Instead measure a kit of the run there, over SSH."),
+    ] = None,
+    python: Annotated[
+        str, typer.Option(metavar="PATH", help="With --host: the Python there that has the packages.")
+    ] = "python3",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Audit and measure the models of a run; leaves summary.json.
+
+    With --host a kit of the run is measured on that device instead, over SSH, and shown beside the run's own
+    figures; see `octavo kit`. No password is asked for: keys, ports and the like are what ~/.ssh/config says.
+    """
     from benchmarks.measure_run import SUMMARY
     from benchmarks.report.terminal import print_summary
     from benchmarks.results import load_summary
     from benchmarks.stages import go_on
 
+    if host is not None:
+        _bench_on(host, run, python, json)
+        return
     go_on(run, "bench", _say, force)
     if json:
         print((run / SUMMARY).read_text(encoding="utf-8"), end="")
@@ -465,6 +483,17 @@ def misplaced(home: Path) -> str | None:
                 "Octavo in an environment of its own"
             )
     return None
+
+
+def _bench_on(host: str, run: Path, python: str, json: bool) -> None:
+    from benchmarks.kit.merge import merge
+    from benchmarks.kit.remote import measure_on
+
+    result = measure_on(host, run, _say, python)
+    if json:
+        print(merge(run, result).summary.model_dump_json(indent=2))
+    else:
+        report([run, result])
 
 
 def _build_matrix(matrix: Path, folder: Path, library: str | None, json: bool) -> None:
