@@ -25,7 +25,7 @@ import time
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 LAYOUT = 1  # of result.json
 PYTHON = (3, 9)
@@ -43,7 +43,8 @@ CPUINFO = (
 VNNI = ("avx_vnni", "avx512_vnni", "avx_vnni_int8", "amx_int8")  # x86: 8-bit products in 32-bit sums
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY")
 
-Json = dict[str, Any]
+if TYPE_CHECKING:  # an older Python, too, must get as far as saying that it is too old
+    Json = dict[str, Any]
 
 
 class Refused(Exception):
@@ -593,7 +594,7 @@ def main() -> int:
         print(f"measure.py: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:  # a full disk, for one
-        print(f"measure.py: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"measure.py: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("measure.py: interrupted; the same command goes on after the last part", file=sys.stderr)

@@ -108,13 +108,21 @@ def test_a_damaged_kit_is_not_measured(kit: Path, measure: Measure) -> None:
 def test_where_it_cannot_write_it_says_so(packed: Path, measure: Measure, tmp_path: Path) -> None:
     refused = measure(packed, "--out", tmp_path / "nowhere" / "result.json")
     assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1].endswith("No such file or directory")
+    assert "No such file or directory" in refused.stderr.splitlines()[-1]
 
 
 def test_without_the_packages_it_says_what_to_install(packed: Path, bare: Path) -> None:
     refused = subprocess.run([bare, "-S", packed / "measure.py"], capture_output=True, text=True)
     assert refused.returncode == 2
     assert refused.stderr == f"measure.py: not installed: {bare} -m pip install numpy onnxruntime\n"
+
+
+def test_an_older_python_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "PYTHON", (99, 0))
+    assert module.main() == 2
+    assert capsys.readouterr().err.startswith("measure.py: needs Python 3.9 or later, this is ")
 
 
 def test_a_model_that_cannot_be_opened_costs_the_others_nothing(kit: Path, measure: Measure) -> None:
