@@ -312,6 +312,8 @@ class _Measurement:
         except Failed as error:
             self.fail(name, error)
             return
+        if done < wanted:
+            self.say(f"{name}: answers {done} of {wanted}, for want of time")
         self.result["answers"][name] = {
             "count": done,
             "outputs": outputs,
