@@ -102,13 +102,31 @@ def lower(run: Run, force: Force = False) -> None:
 
 
 @app.command()
-def bench(run: Run, force: Force = False, json: Json = False) -> None:
-    """Audit and measure the models of a run; leaves summary.json."""
+def bench(
+    run: Run,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="USER@DEVICE", help="Instead measure a kit of the run there, over SSH."),
+    ] = None,
+    python: Annotated[
+        str, typer.Option(metavar="PATH", help="With --host: the Python there that has the packages.")
+    ] = "python3",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Audit and measure the models of a run; leaves summary.json.
+
+    With --host a kit of the run is measured on that device instead, over SSH, and shown beside the run's own
+    figures; see `octavo kit`. No password is asked for: keys, ports and the like are what ~/.ssh/config says.
+    """
     from benchmarks.measure_run import SUMMARY
     from benchmarks.report.terminal import print_summary
     from benchmarks.results import load_summary
     from benchmarks.stages import go_on
 
+    if host is not None:
+        _bench_on(host, run, python, json)
+        return
     go_on(run, "bench", _say, force)
     if json:
         print((run / SUMMARY).read_text(encoding="utf-8"), end="")
@@ -446,7 +464,13 @@ def choose(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, one or several.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN... [RESULT.json...]",
+            help="Folders of runs, one or several, and what kits of them measured on devices.",
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where to; a single run's own folder by default.")
     ] = None,
@@ -457,8 +481,13 @@ def report(
     ] = None,
     png: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also write the charts as PNG.")] = None,
 ) -> None:
-    """Print the summaries of runs; leaves report.html and report.md."""
-    from benchmarks.report.terminal import print_summary
+    """Print the summaries of runs; leaves report.html and report.md.
+
+    A result that `octavo kit` measured on a device is a run of its own, and one table has all devices side by
+    side: accuracy on the same samples, how far answers are from the host's, latency, memory.
+    """
+    from benchmarks.report.devices import device_grids
+    from benchmarks.report.terminal import print_grid, print_summary
     from benchmarks.report.write import Wanted, write_report
 
     page, found = write_report(runs, out, Wanted(csv, parquet, samples, png))
@@ -466,7 +495,42 @@ def report(
         if len(found) > 1:
             _say(one.name)
         print_summary(one.summary, Console())
+    for grid in device_grids(found):
+        print_grid(grid, Console())
     _say(f"{page}")
+
+
+@app.command()
+def kit(
+    run: Run,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Such as int8-ort-arm64; all by default. Repeatable."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TARGET", help="ort-x86 or ort-arm64; both by default. Repeatable."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="How many of the validation set, at most.")] = 256,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.zip", help="Or a new folder; RUN/kit.zip by default."),
+    ] = None,
+) -> None:
+    """Pack a run for a device that has nothing but Python, numpy and ONNX Runtime.
+
+    There, unpack it and run `python3 measure.py`, which takes two minutes and leaves result.json; here,
+    `octavo report RUN result.json` shows the device beside this machine.
+
+    The kit has the float model, the variants for ONNX Runtime, preprocessed samples with labels, and
+    checksums; the same run gives the same bytes. It is measured on the device's CPU. RUN/kits keeps what is
+    needed to know the result again.
+    """
+    from benchmarks.kit.pack import pack
+
+    packed = pack(run, out, variant or (), target or (), samples)
+    _say(f"{', '.join(packed.variants)}; {packed.samples} samples; kit {packed.identity[:16]}")
+    print(f"{packed.path}: {packed.size_bytes / 2**20:.1f} MiB")
 
 
 def main() -> None:
@@ -494,6 +558,17 @@ def misplaced(home: Path) -> str | None:
                 "Octavo in an environment of its own"
             )
     return None
+
+
+def _bench_on(host: str, run: Path, python: str, json: bool) -> None:
+    from benchmarks.kit.merge import merge
+    from benchmarks.kit.remote import measure_on
+
+    result = measure_on(host, run, _say, python)
+    if json:
+        print(merge(run, result).summary.model_dump_json(indent=2))
+    else:
+        report([run, result])
 
 
 def _build_matrix(matrix: Path, folder: Path, library: str | None, json: bool) -> None:

@@ -22,6 +22,7 @@ from quant.recipe import Recipe
 
 __all__ = [
     "PLAIN",
+    "RUN_ON",
     "bench_settings",
     "candidates",
     "float_file",
@@ -38,7 +39,8 @@ _NOT_RUN = "exported and checked; not run here"
 _SIMULATED = "accuracy as ONNX defines its operators; this target's own kernels were not run here"
 _EAGER = "PyTorch without compilation; its size is that of the parameters"
 _FAKE_QUANT = "fake-quant layers in PyTorch: the numbers of the quantized model, not its speed"
-_RUN_ON = {"ort-x86": ("x86_64", "AMD64"), "ort-arm64": ("aarch64", "arm64")}
+RUN_ON = {"ort-x86": ("x86_64", "AMD64"), "ort-arm64": ("aarch64", "arm64")}
+"""Target to the machines whose ONNX Runtime executes it as the target does."""
 
 
 def lowered(line: Line) -> list[tuple[str, str, Recipe]]:
@@ -72,7 +74,7 @@ def candidates(line: Line) -> list[Candidate]:
     if float_file(line) != FLOAT_FILE:
         found.append(Candidate(PLAIN, line.workspace.path(FLOAT_FILE), options=options))
     for name, target, _ in lowered(line):
-        if platform.machine() in _RUN_ON.get(target, ()):
+        if platform.machine() in RUN_ON.get(target, ()):
             found.append(Candidate(name, line.workspace.path(f"{name}/model.onnx"), options=options))
     if how.pytorch:
         root = line.workspace.root
@@ -86,7 +88,7 @@ def simulated(line: Line) -> list[Candidate]:
     if not line.config.bench.other_targets:
         return []
     names = [float_variant(target) for target in _float_targets(line)]
-    names += [n for n, target, _ in lowered(line) if platform.machine() not in _RUN_ON.get(target, ())]
+    names += [n for n, target, _ in lowered(line) if platform.machine() not in RUN_ON.get(target, ())]
     options = {"optimization": Optimization.OFF.value}
     return [Candidate(name, line.workspace.path(f"{name}/model.onnx"), options=options) for name in names]
 
@@ -192,7 +194,7 @@ def variants(
 
 def _float_targets(line: Line) -> list[Target]:
     """Targets with a float model of their own that ONNX Runtime does not stand for."""
-    return [target for target in line.targets if target.lowers_float and target.name not in _RUN_ON]
+    return [target for target in line.targets if target.lowers_float and target.name not in RUN_ON]
 
 
 def _note(name: str, accuracy: Mapping[str, Accuracy], speed: Speed) -> str | None:

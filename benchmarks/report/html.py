@@ -15,6 +15,7 @@ from benchmarks.report.charts import ChartGroup, chart_groups
 from benchmarks.report.charts.render import runtime, vega
 from benchmarks.report.comparison import comparison, configurations, entry
 from benchmarks.report.details import environment_grid, parity_grids, settings_grid
+from benchmarks.report.devices import device_grids
 from benchmarks.report.network import networks
 from benchmarks.report.overview import overview
 from benchmarks.report.palette import stylesheet
@@ -60,6 +61,7 @@ def html_report(runs: Sequence[Run]) -> str:
         verdicts=said,
         brief=len(said) > _BRIEF,
         overview=overview(runs),
+        devices=device_grids(runs),
         shapes=_SHAPES,
         groups=groups,
         networks=networks(entries(runs)),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from benchmarks.report.analyses import analysis_views
 from benchmarks.report.cells import Grid
 from benchmarks.report.comparison import comparison
+from benchmarks.report.devices import device_grids
 from benchmarks.report.overview import overview
 from benchmarks.report.runs import Run
 from benchmarks.report.verdict import verdicts
@@ -31,6 +32,7 @@ def markdown_report(runs: Sequence[Run]) -> str:
         parts = ["### " + escape(", ".join(dict.fromkeys(run.summary.model for run in runs))), _rows(runs)]
         if len(runs) > 1:
             parts.append("Speed-ups and changes are against the reference of the same run.")
+        parts += [f"{escape(grid.title)}\n\n{markdown_grid(grid)}" for grid in device_grids(runs)]
         for run in runs:
             title = f"{run.name}: {run.summary.recipe}" if len(runs) > 1 else run.summary.recipe
             parts += [f"#### {escape(title)}", _verdicts(run.summary), _source(run.summary)]

@@ -1,11 +1,13 @@
 """The runs a report is about: their summaries, their profiles, and how each variant is told apart."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.analyses.findings import Findings
+from benchmarks.kit.merge import Measured, belongs, merge
+from benchmarks.kit.result import is_result
 from benchmarks.report.analyses import read_analyses
 from benchmarks.report.cells import label
 from benchmarks.report.comparison import ordered
@@ -29,12 +31,16 @@ class Run:
         summary: what was measured.
         profiles: variant name to its profile, of those that were profiled.
         analyses: what its analyses found, by label.
+        device: of a run that is what a device measured of a kit: what that is made from.
+        device_of: and the name of the run that the kit is of.
     """
 
     name: str
     summary: Summary
     profiles: Mapping[str, ProfileView] = field(default_factory=dict)
     analyses: Mapping[str, Findings] = field(default_factory=dict)
+    device: Measured | None = None
+    device_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,21 +68,33 @@ class Entry:
 
 
 def load_runs(paths: Sequence[Path]) -> tuple[Run, ...]:
-    """Read runs by their folders or their ``summary.json``.
+    """Read runs by their folders or their ``summary.json``, and what devices measured of them.
+
+    Args:
+        paths: of runs, and of the results of their kits, in any order; the latter come last.
 
     Raises:
-        BadInput: no run is given, one is given twice, or a file cannot be read.
+        BadInput: no run is given, something is given twice, a file cannot be read, or a result is of none of
+            the runs.
     """
-    files = [path if path.is_file() else path / SUMMARY for path in paths]
-    whole = [file.resolve() for file in files]
-    twice = [str(path) for path, count in zip(paths, map(whole.count, whole), strict=True) if count > 1]
-    if not files or twice:
+    results = [path for path in paths if is_result(path)]
+    files = [path if path.is_file() else path / SUMMARY for path in paths if path not in results]
+    whole = [file.resolve() for file in (*files, *results)]
+    twice = [str(file) for file in whole if whole.count(file) > 1]
+    if twice:
+        raise BadInput(f"{twice[0]} is given twice")
+    if not files:
         raise BadInput(
-            f"the run {twice[0]} is given twice" if twice else "no run is given; name at least one folder"
+            f"{results[0]}: is shown beside the run that its kit is of; name that, too"
+            if results
+            else "no run is given; name at least one folder"
         )
-    return tuple(
-        _load(name, file) for name, file in zip(_names([f.parent for f in whole]), files, strict=True)
-    )
+    names = _names([file.parent for file in whole[: len(files)]])
+    runs = [_load(name, file) for name, file in zip(names, files, strict=True)]
+    folders = {name: file.parent for name, file in zip(names, files, strict=True)}
+    for path in results:
+        runs.append(_measured(path, folders, {run.name for run in runs}))
+    return tuple(runs)
 
 
 def entries(runs: Sequence[Run]) -> tuple[Entry, ...]:
@@ -109,6 +127,21 @@ def _load(name: str, file: Path) -> Run:
     found = {v.name: read_profile(file.parent / v.name) for v in summary.variants if _is_plain(v.name)}
     profiles = {name: profile for name, profile in found.items() if profile is not None}
     return Run(name, summary, profiles, read_analyses(file.parent, summary.settings))
+
+
+def _measured(path: Path, folders: Mapping[str, Path], taken: Collection[str]) -> Run:
+    """A kit's result, as a run beside the one that it is of."""
+    of = next((name for name, folder in folders.items() if belongs(folder, path)), None)
+    if of is None:
+        raise BadInput(
+            f"{path}: was measured with a kit of another run than {', '.join(map(str, folders.values()))}; "
+            "`octavo kit RUN` makes a run's own"
+        )
+    found = merge(folders[of], path)
+    device = found.summary.environment.cpu
+    parent = path.resolve().parent.name
+    names = (device, f"{device}, {path.stem}", f"{device}, {parent}/{path.stem}", str(path.resolve()))
+    return Run(next(name for name in names if name not in taken), found.summary, device=found, device_of=of)
 
 
 def _is_plain(name: str) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.files import write_bytes, write_text
+from benchmarks.kit.result import is_result
 from benchmarks.report.flat import flat_csv, flat_rows
 from benchmarks.report.html import html_report
 from benchmarks.report.markdown import markdown_report
@@ -41,7 +42,7 @@ def write_report(
     Everything is made before anything is written, so that a run that cannot be shown leaves no file.
 
     Args:
-        paths: of the runs: their folders or their ``summary.json``.
+        paths: of the runs: their folders or their ``summary.json``; and results of their kits.
         out: the folder of the two files; made if it is absent. By default that of the run, if it is one.
         wanted: other files.
 
@@ -55,9 +56,10 @@ def write_report(
     wanted = wanted or Wanted()
     runs = load_runs(paths)
     if out is None:
-        if len(runs) > 1:
-            raise BadInput(f"a report of {len(runs)} runs needs a folder to go to: add --out FOLDER")
-        out = paths[0].parent if paths[0].is_file() else paths[0]
+        given = [path for path in paths if not is_result(path)]
+        if len(given) > 1:
+            raise BadInput(f"a report of {len(given)} runs needs a folder to go to: add --out FOLDER")
+        out = given[0].parent if given[0].is_file() else given[0]
     files: list[Callable[[], None]] = []
     if wanted.csv is not None:
         files.append(_text(wanted.csv, flat_csv(flat_rows(runs))))
