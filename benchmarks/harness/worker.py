@@ -73,7 +73,9 @@ class Worker:
 
     def _feed(self, name: str | None, file: str, batch: int) -> Reply:
         images = np.load(file, mmap_mode="r")
-        wanted = np.resize(images, (batch, *images.shape[1:]))
+        wanted = images[
+            np.arange(batch) % len(images)
+        ]  # reads no others, which would count as the model's memory
         self._feeds = {name or "input": np.ascontiguousarray(wanted)}
         return {}
 

@@ -61,6 +61,17 @@ def test_longer_work_takes_longer_and_every_call_is_told(
     assert 1000 > medians[1] > 10 * medians[0]
 
 
+def test_images_that_are_not_fed_cost_nothing(tmp_path: Path) -> None:
+    many = tmp_path / "many.npy"
+    np.save(many, np.ones((64 * 2**20 // 256, 64), np.float32))  # 64 MiB
+    with Process(linear(tmp_path / "m.onnx", 64), threads=1) as process:
+        process.feed(many, 1)
+        process.run(2)
+        assert process.footprint is not None
+        # The model and a call of it take a few MiB; reading the file would add 64, a copy as many again.
+        assert process.footprint.peak_mib - process.footprint.loaded_mib < 32
+
+
 def test_larger_weights_cost_more_by_about_their_size(tmp_path: Path, images: Callable[[int], Path]) -> None:
     found = []
     ballast = np.ones(400 * 2**20 // 8)  # resident here; a child must not inherit it as its peak
