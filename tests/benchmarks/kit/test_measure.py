@@ -61,7 +61,15 @@ def fake(kit: Path) -> Path:
 
 def start(bare: Path, kit: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     words = [str(bare), str(kit / "measure.py"), *arguments]
-    return subprocess.Popen(words, cwd=kit, env=variables, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        words,
+        cwd=kit,
+        env=variables,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts background jobs deaf to Ctrl-C, and this test may run in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def left(kit: Path) -> dict[str, Any]:
