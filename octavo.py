@@ -413,7 +413,10 @@ def package(
         _say(f"note: {remark}")
     print(f"{done.path}: {done.size_bytes / 2**20:.2f} MiB")
     if triton is not None:
-        print(write_repository(load_bundle(done.path, None), triton))
+        bundle = load_bundle(done.path, None)
+        print(write_repository(bundle, triton))
+        if bundle.saturates_without_vnni:
+            _say("note: its weights are not guarded: serve it on CPUs with VNNI only")
 
 
 @app.command()

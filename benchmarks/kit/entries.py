@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.kit.content import Entry
 from benchmarks.run_variants import RUN_ON, lowered
-from deploy.onnxruntime.build import SessionSettings, settings_to
+from deploy.onnxruntime.build import EXACT_ON_X86, SessionSettings, settings_to
 from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.line import FLOAT, Line, float_variant
 from export.targets import Target, get_target
@@ -15,8 +15,6 @@ from quant.errors import BadInput, Unsupported
 from quant.words import near
 
 __all__ = ["entries_of", "there"]
-
-_EXACT = {"session.x64quantprecision": "1"}  # onnxruntime_session_options_config_keys.h
 
 
 def entries_of(line: Line, variants: Sequence[str], targets: Sequence[str]) -> list[Entry]:
@@ -109,7 +107,7 @@ def _entry(
 def _exact(line: Line, name: str, target: Target) -> dict[str, str]:
     """What the CPU must be told where the weights were not guarded, because this machine's needs no guard."""
     lowering = json.loads(there(line, f"{name}/lowering.json").read_bytes())
-    return _EXACT if target.saturates and lowering["guard"] == WeightGuard.NONE.value else {}
+    return EXACT_ON_X86 if target.saturates and lowering["guard"] == WeightGuard.NONE.value else {}
 
 
 def _same(line: Line, one: str, other: str) -> bool:

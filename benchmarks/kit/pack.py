@@ -97,10 +97,10 @@ def pack(
             _fill(partial, line, entries, chosen)
             record = Record(kit=_about(line, entries, chosen, how, partial), answers=answers)
             (partial / KIT).write_text(record.kit, encoding="utf-8")
+            save_record(run, record)  # first: without it nobody could read what the kit measures
             size = _publish(partial, out)
     except OSError as error:
         raise BadInput(f"cannot write {error.filename or out}: {error.strerror}") from error
-    save_record(run, record)
     return Packed(out, record.identity, tuple(e.key for e in entries), len(chosen.labels), size)
 
 

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from deploy.bundle.layout import MODEL
 from deploy.bundle.manifest import Manifest
 from deploy.cpu import has_vnni
-from deploy.onnxruntime.build import SessionSettings
+from deploy.onnxruntime.build import EXACT_ON_X86, SessionSettings
 from deploy.onnxruntime.run import OrtRunner
 from deploy.runner import Runner
 from quant.errors import BadInput, Unsupported
 
 __all__ = ["Answer", "Bundle"]
-
-_EXACT_ON_X86 = {"session.x64quantprecision": "1"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,11 @@ class Bundle:
     labels: tuple[str, ...]
     digest: str
 
+    @property
+    def saturates_without_vnni(self) -> bool:
+        """Whether its integer products could overflow on x86 without VNNI: no weight is guarded."""
+        return self.manifest.target == "ort-x86" and self.manifest.guard == "none"
+
     def runner(self, settings: SessionSettings | None = None) -> OrtRunner:
         """Its model on ONNX Runtime, to be used in a ``with`` block.
 
@@ -76,8 +79,8 @@ class Bundle:
                 "engine.plan to deploy.tensorrt.run.TensorRtRunner"
             )
         if settings is None:
-            saturates = self.manifest.target == "ort-x86" and self.manifest.guard == "none" and not has_vnni()
-            settings = SessionSettings(self.manifest.providers, config=_EXACT_ON_X86 if saturates else {})
+            saturates = self.saturates_without_vnni and not has_vnni()
+            settings = SessionSettings(self.manifest.providers, config=EXACT_ON_X86 if saturates else {})
         return OrtRunner(self.files[MODEL], settings)
 
     def prepare(self, samples: Sequence[Any]) -> NDArray[np.float32]:

@@ -11,7 +11,18 @@ import onnxruntime as ort
 from deploy.onnxruntime.providers import CPU, check_available, full_names
 from quant.errors import BadInput, Unsupported
 
-__all__ = ["Optimization", "SessionSettings", "build_session", "settings_from", "settings_to"]
+__all__ = [
+    "EXACT_ON_X86",
+    "Optimization",
+    "SessionSettings",
+    "build_session",
+    "settings_from",
+    "settings_to",
+]
+
+EXACT_ON_X86 = {"session.x64quantprecision": "1"}
+"""Session config of the slower kernels whose integer products do not saturate on x86 without VNNI
+(onnxruntime_session_options_config_keys.h)."""
 
 _FATAL_ONLY = 4  # ORT log severity; every error also arrives as an exception
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"  # these two: onnxruntime_session_options_config_keys.h
@@ -49,7 +60,7 @@ class SessionSettings:
         inter_op_threads: operators run side by side.
         optimization: how far the graph may be rewritten.
         disabled_optimizers: names of single ORT optimizers to leave out, e.g. ``MatMulAddFusion``.
-        config: session config entries, e.g. ``{"session.x64quantprecision": "1"}``.
+        config: session config entries, e.g. :data:`EXACT_ON_X86`.
         optimized_model_path: where ORT saves the graph it will execute, if anywhere.
         profile_prefix: path prefix of ORT's profile (JSON), if one is wanted.
     """

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.kit import measure as module
 from benchmarks.kit.result import Device
+from deploy import cpu
 from tests.benchmarks.kit.conftest import OTHER, OWN, Measure
 
 FAKE = """
@@ -213,6 +214,7 @@ def test_unguarded_weights_run_on_exact_kernels_where_the_cpu_has_no_vnni(packed
             entry["exact"] = {"session.x64quantprecision": "1"} if entry["name"] == OWN else {}
         return module._exact(entries, {"flags": flags}), [entry["session"]["config"] for entry in entries]
 
+    assert set(module.VNNI) == cpu._VNNI, "what the rest of the product goes by"
     assert opened("fma avx512_vnni avx2") == ({}, [{}, {}, {}, {}])
     remarks, configs = opened("fma avx2")
     assert remarks.keys() == {OWN}

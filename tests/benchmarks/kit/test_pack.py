@@ -119,3 +119,12 @@ def test_what_cannot_be_packed_is_refused_and_leaves_nothing(run: Path, packed: 
         pack(begun, out)
     assert [f.name for f in tmp_path.iterdir()] == ["begun"]
     assert [f.name for f in begun.iterdir()] == ["config.yaml"]
+
+
+def test_no_kit_is_left_of_which_no_record_could_be_kept(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    shutil.rmtree(copy / "kits", ignore_errors=True)
+    (copy / "kits").write_text("not a folder")
+    with pytest.raises(BadInput, match=r"cannot write .*kits"):
+        pack(copy, tmp_path / "kit.zip", samples=4)
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
