@@ -81,7 +81,7 @@ class HttpServer(uvicorn.Server):
                 proxy_headers=False,
                 limit_concurrency=settings.connections,
                 timeout_keep_alive=settings.keep_alive_s,
-                timeout_graceful_shutdown=int(settings.grace_s) + 1,
+                timeout_graceful_shutdown=max(1, round(settings.grace_s)),
                 backlog=_BACKLOG,
             )
         )
@@ -108,6 +108,7 @@ class HttpServer(uvicorn.Server):
         until = time.monotonic() + self._grace
         while time.monotonic() < until and self._restless():
             await asyncio.sleep(_QUIET_SECONDS / 10)
+        self.config.timeout_graceful_shutdown = max(1, round(until - time.monotonic()))
         await super().shutdown(sockets)
 
     @property
