@@ -7,6 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from deploy.serve.refusal import Refused
 from deploy.serve.settings import ServeSettings
+from deploy.serve.tensors import whole_number
 
 __all__ = ["announced_size", "read_body"]
 
@@ -19,13 +20,14 @@ def announced_size(request: Request, settings: ServeSettings) -> int:
     """
     if request.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
         raise Refused(415, "compressed bodies are not taken; leave content-encoding out", "invalid")
-    length = request.headers.get("content-length", "")
+    length = request.headers.get("content-length")
     most = settings.max_request_bytes
-    if not (length.isascii() and length.isdigit()):
+    if length is None:
         return most
-    if int(length[:20]) > most:
+    size = whole_number(length)
+    if size is None or size > most:
         raise _too_large(most)
-    return int(length)
+    return size
 
 
 async def read_body(request: Request, settings: ServeSettings, arrived: float) -> bytes:
