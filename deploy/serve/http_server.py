@@ -95,6 +95,9 @@ class HttpServer(uvicorn.Server):
         """Ask every client to leave its connection with the next answer (RFC 9112, section 9.6)."""
         self.config.encoded_headers.append((b"connection", b"close"))
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        for connection in self.server_state.connections:
+            if connection.at_work:  # type: ignore[union-attr]
+                connection.cycle.keep_alive = False  # type: ignore[union-attr]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, answer what came in until then, close what is quiet."""
