@@ -33,12 +33,14 @@ function compared(first, other, title) {
   const [mine, reference] = [title(other.model), title(first.model)];
   const [top, expected] = [other.answers[0], first.answers[0]];
   const same = top.index === expected.index;
-  const answer = same ? `Same top answer: ${label(top)}.` : `Another top answer: ${label(top)} instead of ${label(expected)}.`;
+  const answer = same
+    ? `${mine} gives the same top answer as ${reference}: ${label(top)}.`
+    : `${mine} gives another top answer than ${reference}: ${label(top)} instead of ${label(expected)}.`;
   const [took, base] = [spread(other, "infer"), spread(first, "infer")];
   const ratio = (took.median / base.median).toFixed(2);
   const apart = took.most < base.least || took.least > base.most;
   const doubt = apart ? "" : ` The ranges of the ${ROUNDS} overlap, so this may be chance.`;
-  return [`${answer} ${mine}’s time in the model is ${ratio}\u00a0×\u00a0${reference}’s.${doubt}`, same ? "same" : "differs"];
+  return [`${answer} Its time in the model is ${ratio}\u00a0×\u00a0${reference}’s.${doubt}`, same ? "same" : "differs"];
 }
 
 function element(tag, name, ...content) {
@@ -85,7 +87,9 @@ function drawTimes(run) {
 function drawColumn(run, title, number) {
   const heading = element("h2", "", title(run.model));
   heading.id = `model-${number}`;
-  const head = element("header", "", heading, element("p", "", `${run.model.name} · ${run.model.target}`));
+  const { name, variant, target } = run.model;
+  const about = title(run.model) === name ? variant : name;
+  const head = element("header", "", heading, element("p", "", `${about} · ${target}`));
   const answers = element("ol", "answers");
   if (run.answers) answers.append(...run.answers.map(drawAnswer));
   else answers.append(...drawNone(run.failure ? "no answer" : "no answer yet"));

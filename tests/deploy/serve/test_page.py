@@ -206,8 +206,8 @@ def test_with_the_keyboard_alone_both_answer_as_the_bundles_do(browser: Any, bot
         assert total < trip
     verdict = seen.text("#verdict")
     same = expected[0][0][0] == expected[1][0][0]
-    assert verdict.startswith("Same top answer: " if same else "Another top answer: ")
-    assert re.search(r"INT8’s time in the model is \d+\.\d\d × FP32’s\.", verdict)
+    assert verdict.startswith(f"INT8 gives {'the same' if same else 'another'} top answer ")
+    assert re.search(r"Its time in the model is \d+\.\d\d × FP32’s\.", verdict)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "again"
     seen.mark()
@@ -355,8 +355,10 @@ def test_what_is_said_of_differences_and_of_noise(browser: Any, both: str, made:
     pretend(seen, TWO, told)
     seen.open()
     seen.choose(made.images[0])
-    verdict = f"Another top answer: {nasty} instead of class 142. INT8’s time in the model is 0.50 × FP32’s."
-    assert seen.text("#verdict") == verdict
+    assert seen.text("#verdict") == (
+        f"INT8 gives another top answer than FP32: {nasty} instead of class 142. "
+        "Its time in the model is 0.50 × FP32’s."
+    )
     assert seen.answers(0) == [("class 142", "75.0 %")]
     assert seen.answers(1) == [(nasty, "75.0 %")]
     assert seen.page.locator("img").count() == 1
@@ -366,7 +368,7 @@ def test_what_is_said_of_differences_and_of_noise(browser: Any, both: str, made:
     labels["m-int8"] = "142"
     seen.choose(made.images[1])
     assert seen.text("#verdict") == (
-        "Same top answer: class 142. INT8’s time in the model is 0.71 × FP32’s. "
+        "INT8 gives the same top answer as FP32: class 142. Its time in the model is 0.71 × FP32’s. "
         "The ranges of the 5 overlap, so this may be chance."
     )
     seen.close()
