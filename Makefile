@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+export BASE BUILD_BASE PLATFORM CA ENGINE NAME BUNDLE IMAGE
 
-.PHONY: install demo test lint bars clean
+.PHONY: install demo test lint bars clean images image image-check image-requirements
 
 install: $(INSTALLED)
 
@@ -29,6 +30,23 @@ lint: install
 # The project's accuracy, speed and parity requirements, measured; needs the data folder.
 bars: install
 	$(BIN)/python -m benchmarks.bars
+
+# Container images; docker/README.md has the settings: BASE, TENSORRT_BASE, PLATFORM, BUILD_BASE, CA, ENGINE, NAME.
+images:
+	docker/build.sh cpu
+	docker/build.sh builder
+	test -z "$(TENSORRT_BASE)" || BASE="$(TENSORRT_BASE)" docker/build.sh tensorrt
+
+# An image with a bundle inside: make image BUNDLE=runs/digits/bundles/int8-ort-x86.zip NAME=digits:1
+image:
+	docker/build.sh bundle
+
+# Build the CPU image and hold it to its bars; without BASE, on a base that is made by debootstrap, as root.
+image-check: install
+	docker/check.sh
+
+image-requirements: install
+	$(BIN)/python docker/pins.py
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
