@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-export BASE BUILD_BASE PLATFORM CA ENGINE NAME BUNDLE IMAGE
+export BASE BUILD_BASE PLATFORM CA ENGINE NAME PREFIX BUNDLE IMAGE
 
 .PHONY: install demo test lint bars clean images image image-check image-requirements
 
@@ -31,7 +31,7 @@ lint: install
 bars: install
 	$(BIN)/python -m benchmarks.bars
 
-# Container images; docker/README.md has the settings: BASE, TENSORRT_BASE, PLATFORM, BUILD_BASE, CA, ENGINE, NAME.
+# Container images; docker/README.md has the settings: BASE, TENSORRT_BASE, PLATFORM, BUILD_BASE, CA, ENGINE, PREFIX.
 images:
 	docker/build.sh cpu
 	docker/build.sh builder

@@ -7,7 +7,7 @@
 # BASE        base image, with a digest where it comes from a registry
 # BUILD_BASE  the same for this machine, where PLATFORM is another one; else BASE
 # PLATFORM    linux/amd64 or linux/arm64; this machine's unless it is said
-# NAME        of the image to make
+# NAME        of the image to make, else PREFIX (localhost/octavo:) and what it is
 # CA          file of the authorities that the package index is trusted by, where it is not a public one
 # ENGINE      docker or podman, else the one that answers
 set -euo pipefail
@@ -20,7 +20,7 @@ case $what in cpu | builder | tensorrt | bundle) ;; *) give_up "'$what' is no im
 find_engine
 case $(uname -m) in x86_64) own=linux/amd64 ;; aarch64 | arm64) own=linux/arm64 ;; *) own=linux/$(uname -m) ;; esac
 platform=${PLATFORM:-$own}
-name=${NAME:-localhost/octavo:$what}
+name=${NAME:-${PREFIX:-localhost/octavo:}$what}
 context=$root
 options=(--platform "$platform" --tag "$name" --file "$here/$what.Dockerfile")
 [ "$engine" = docker ] || options+=(--format docker) # podman's own format has no HEALTHCHECK

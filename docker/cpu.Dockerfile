@@ -8,7 +8,9 @@ ARG BUILD_BASE=${BASE}
 ARG BUILD_PLATFORM=linux/amd64
 ARG PLATFORM=linux/amd64
 
-FROM --platform=${BUILD_PLATFORM} ${BUILD_BASE} AS packages
+FROM --platform=${PLATFORM} ${BASE} AS base
+
+FROM --platform=${BUILD_PLATFORM} ${BUILD_BASE} AS root
 ARG PLATFORM
 COPY docker/requirements-cpu.txt /build/
 # A CA given as the secret `ca` is used for the package index and stays out of the image.
@@ -26,14 +28,12 @@ RUN --mount=type=secret,id=ca,required=false \
       --platform "manylinux_2_17_${machine}" --platform "manylinux2014_${machine}" \
       --target /build/site --requirement /build/requirements-cpu.txt
 
-FROM --platform=${PLATFORM} ${BASE} AS base
-
-FROM --platform=${BUILD_PLATFORM} ${BUILD_BASE} AS root
+# Named here so that another base is another step for the cache.
+ARG BASE
 ARG VERSION=0
 COPY docker/elf.py docker/owners.py docker/root.py /build/
 RUN --mount=type=bind,from=base,source=/,target=/base \
-    --mount=type=bind,from=packages,source=/build/site,target=/site \
-    python3 /build/root.py --base /base --site /site --version "${VERSION}" /out
+    python3 /build/root.py --base /base --site /build/site --version "${VERSION}" /out
 COPY deploy /app/deploy
 COPY export /app/export
 COPY quant /app/quant

@@ -1,7 +1,7 @@
 """Which shared libraries a file needs, read from the file itself, so that it works for any architecture.
 
-Source: System V ABI, chapters 4 (object files) and 5 (program loading); 64-bit little-endian files only, which is
-what x86-64 and AArch64 have.
+Source: System V ABI, chapters 4 (object files) and 5 (program loading); 64-bit little-endian files only, which
+is what x86-64 and AArch64 have.
 """
 
 import struct
@@ -53,7 +53,7 @@ def read_elf(path: Path) -> Elf | None:
             dynamic = data[offset : offset + length]
         elif kind == _INTERPRETER:
             interpreter = data[offset : offset + length].rstrip(b"\0").decode()
-    entries = [entry for entry in struct.iter_unpack("<qQ", dynamic[: len(dynamic) // 16 * 16])]
+    entries = list(struct.iter_unpack("<qQ", dynamic[: len(dynamic) // 16 * 16]))
     strings = next((value for tag, value in entries if tag == _STRINGS), None)
     if strings is None:
         return Elf((), (), interpreter)

@@ -1,6 +1,7 @@
-"""Keep what says which of Debian's packages the copied files are of: for scanners, and their licences for people.
+"""Keep what says of which Debian packages the copied files are: for scanners; and their licences, for people.
 
-Images without a package manager have it in ``/var/lib/dpkg/status.d``, one file per package, where scanners look.
+Images without a package manager have it in ``/var/lib/dpkg/status.d``, one file per package, where scanners
+look.
 """
 
 import shutil

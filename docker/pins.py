@@ -1,9 +1,9 @@
 """Make ``requirements-*.txt`` anew: what the serving images install, each file's SHA-256 beside its version.
 
-``python docker/pins.py`` asks the package index, by pip, which wheels each architecture would get, and downloads
-none. Versions are those of ``requirements.lock``; names are those of ``pyproject.toml``: its extra `serve`, and
-:data:`CORE` of its dependencies. What is not in the lock, which only the TensorRT image has, gets its newest
-version.
+``python docker/pins.py`` asks the package index, by pip, which wheels each architecture would get, and
+downloads none. Versions are those of ``requirements.lock``; names are those of ``pyproject.toml``: its extra
+`serve`, and :data:`CORE` of its dependencies. What is not in the lock, which only the TensorRT image has, gets
+its newest version.
 """
 
 import json
@@ -50,7 +50,7 @@ IMAGES = {
     "cpu": Image("3.11", ("x86_64", "aarch64")),
     "tensorrt": Image("3.12", ("x86_64",), ("nvidia-ml-py", "pytools", "platformdirs", "siphash24", "mako")),
 }
-"""By name. The TensorRT image builds pycuda, which has no wheels; the extra packages are what pycuda needs."""
+"""By name. The TensorRT image builds pycuda, which has no wheels; the extras are what pycuda needs."""
 
 
 def names_of(project: Mapping[str, Any], image: Image) -> list[str]:
@@ -65,7 +65,7 @@ def names_of(project: Mapping[str, Any], image: Image) -> list[str]:
 
 
 def platforms(machine: str) -> list[str]:
-    """pip's options for an architecture: wheels for glibc 2.28 and older, which Debian 12 and Ubuntu 24.04 run."""
+    """Options of pip: wheels for glibc 2.28 and older, which Debian 12 and Ubuntu 24.04 run."""
     return [f"--platform=manylinux{version}_{machine}" for version in ("_2_28", "_2_27", "_2_17", "2014")]
 
 
@@ -87,7 +87,9 @@ def render(name: str, image: Image, reports: Iterable[Mapping[str, Any]]) -> str
             package = re.sub(r"[-_.]+", "-", item["metadata"]["name"]).lower()
             version = item["metadata"]["version"]
             if versions.setdefault(package, version) != version:
-                raise ValueError(f"{package} is {version} on one architecture, {versions[package]} on another")
+                raise ValueError(
+                    f"{package} is {version} on one architecture, {versions[package]} on another"
+                )
             hashes.setdefault(package, set()).add(item["download_info"]["archive_info"]["hashes"]["sha256"])
     text = _HEAD.format(image=name, python=image.python, machines=", ".join(image.machines))
     for package in sorted(versions):
@@ -97,7 +99,7 @@ def render(name: str, image: Image, reports: Iterable[Mapping[str, Any]]) -> str
 
 
 def _ask(image: Image, machine: str, names: Sequence[str]) -> dict[str, Any]:
-    """pip's report of what it would install."""
+    """The report of pip, of what it would install."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [

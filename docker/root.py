@@ -1,8 +1,8 @@
-"""Put together the file system of a serving image: Python, the packages, the libraries they need, nothing else.
+"""Put together the file system of a serving image: Python, the packages, the libraries they need, no more.
 
-``python root.py --base BASE --site SITE --version VERSION OUT`` copies from the file system of a base image, which
-may be of another architecture: nothing in it is run. Known are Debian's Python in ``/usr`` and that of the official
-Python image in ``/usr/local``. A library that cannot be found ends the build, not the container.
+``python root.py --base BASE --site SITE --version VERSION OUT`` copies from the file system of a base image,
+which may be of another architecture: nothing in it is run. Known are Debian's Python in ``/usr`` and that of the
+official Python image in ``/usr/local``. A library that cannot be found ends the build, not the container.
 """
 
 import argparse
@@ -27,17 +27,17 @@ USER = 65532
 
 _NO_STDLIB = (
     "test", "idlelib", "tkinter", "turtledemo", "turtle.py", "ensurepip", "lib2to3", "pydoc_data", "venv",
-    "sqlite3", "dbm", "curses", "config-*", "site-packages", "dist-packages", "*/test", "*/tests", "__pycache__",
-    "*/__pycache__", "*.a",
+    "sqlite3", "dbm", "curses", "config-*", "site-packages", "dist-packages", "*/test", "*/tests",
+    "__pycache__", "*/__pycache__", "*.a",
 )  # fmt: skip
 _NO_MODULES = (
-    "_tkinter", "_sqlite3", "_dbm", "_gdbm", "_curses", "_curses_panel", "readline", "nis", "ossaudiodev", "spwd",
-    "_test*", "_ctypes_test", "_xx*", "xx*",
+    "_tkinter", "_sqlite3", "_dbm", "_gdbm", "_curses", "_curses_panel", "readline", "nis", "ossaudiodev",
+    "spwd", "_test*", "_ctypes_test", "_xx*", "xx*",
 )  # fmt: skip
 _NO_SITE = (
-    "bin", "*/tests", "*/test", "__pycache__", "*/__pycache__", "*.pyi", "*.a", "*.h", "*.hpp", "*.pxd", "*.pyx",
-    "onnxruntime/transformers", "onnxruntime/tools", "onnxruntime/quantization", "onnxruntime/datasets",
-    "onnxruntime/backend", "numpy/f2py", "numpy/_core/include", "numpy/_core/lib", "numpy/random/_examples",
+    "bin", "*/tests", "*/test", "__pycache__", "*/__pycache__", "*.pyi", "*.a", "*.h", "*.hpp", "*.pxd",
+    "*.pyx", "onnxruntime/transformers", "onnxruntime/tools", "onnxruntime/quantization",
+    "onnxruntime/datasets", "onnxruntime/backend", "numpy/f2py", "numpy/_core/include", "numpy/_core/lib", "numpy/random/_examples",
 )  # fmt: skip
 _LOADED_LATER = ("libgcc_s.so.1",)
 """Libraries that no file names: glibc loads this one when a thread is cancelled."""
@@ -181,7 +181,9 @@ def take_libraries(root: Root) -> None:
                 continue
             found = _find(root, name, [*own, *folders])
             if not found:
-                raise SystemExit(f"root.py: {path.relative_to(root.out)} needs {name}, which the base image lacks")
+                raise SystemExit(
+                    f"root.py: {path.relative_to(root.out)} needs {name}, which the base image lacks"
+                )
             waiting += found
 
 
@@ -237,7 +239,7 @@ def main() -> int:
     take_libraries(root)
     write_system_files(root, options.version)
     keep_owners(root.base, root.out)
-    # Nothing can be written where it runs, so modules are compiled here; by content, for the same bytes each time.
+    # Nothing can be written where it runs, so modules are compiled here; without times, for the same bytes.
     hashed = py_compile.PycInvalidationMode.UNCHECKED_HASH
     good = compileall.compile_dir(
         root.out, maxlevels=99, quiet=1, stripdir=str(root.out), prependdir="/", invalidation_mode=hashed
