@@ -2,9 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-export BASE BUILD_BASE PLATFORM CA ENGINE NAME PREFIX BUNDLE IMAGE
 
-.PHONY: install demo test lint bars clean images image image-check image-requirements
+.PHONY: install demo test lint bars clean
 
 install: $(INSTALLED)
 
@@ -31,7 +30,10 @@ lint: install
 bars: install
 	$(BIN)/python -m benchmarks.bars
 
-# Container images; docker/README.md has the settings: BASE, TENSORRT_BASE, PLATFORM, BUILD_BASE, CA, ENGINE, PREFIX.
+# Container images. docker/README.md has the settings, which docker/build.sh reads from the environment, where make
+# puts what its command line has: make images BASE=... CA=...
+.PHONY: images image image-check image-requirements
+
 images:
 	docker/build.sh cpu
 	docker/build.sh builder

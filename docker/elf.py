@@ -1,7 +1,7 @@
 """Which shared libraries a file needs, read from the file itself, so that it works for any architecture.
 
-Source: System V ABI, chapters 4 (object files) and 5 (program loading); 64-bit little-endian files only, which
-is what x86-64 and AArch64 have.
+Source: System V ABI, chapters 4 (object files) and 5 (program loading); 64-bit little-endian files only,
+which is what x86-64 and AArch64 have.
 """
 
 import struct

@@ -2,8 +2,8 @@
 
 ``python docker/pins.py`` asks the package index, by pip, which wheels each architecture would get, and
 downloads none. Versions are those of ``requirements.lock``; names are those of ``pyproject.toml``: its extra
-`serve`, and :data:`CORE` of its dependencies. What is not in the lock, which only the TensorRT image has, gets
-its newest version.
+`serve`, and :data:`CORE` of its dependencies. What is not in the lock, which only the TensorRT image has,
+gets its newest version.
 """
 
 import json

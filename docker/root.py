@@ -1,8 +1,8 @@
 """Put together the file system of a serving image: Python, the packages, the libraries they need, no more.
 
 ``python root.py --base BASE --site SITE --version VERSION OUT`` copies from the file system of a base image,
-which may be of another architecture: nothing in it is run. Known are Debian's Python in ``/usr`` and that of the
-official Python image in ``/usr/local``. A library that cannot be found ends the build, not the container.
+which may be of another architecture: nothing in it is run. Known are Debian's Python in ``/usr`` and that of
+the official Python image in ``/usr/local``. A library that cannot be found ends the build, not the container.
 """
 
 import argparse
@@ -37,7 +37,8 @@ _NO_MODULES = (
 _NO_SITE = (
     "bin", "*/tests", "*/test", "__pycache__", "*/__pycache__", "*.pyi", "*.a", "*.h", "*.hpp", "*.pxd",
     "*.pyx", "onnxruntime/transformers", "onnxruntime/tools", "onnxruntime/quantization",
-    "onnxruntime/datasets", "onnxruntime/backend", "numpy/f2py", "numpy/_core/include", "numpy/_core/lib", "numpy/random/_examples",
+    "onnxruntime/datasets", "onnxruntime/backend", "numpy/f2py", "numpy/_core/include", "numpy/_core/lib",
+    "numpy/random/_examples",
 )  # fmt: skip
 _LOADED_LATER = ("libgcc_s.so.1",)
 """Libraries that no file names: glibc loads this one when a thread is cancelled."""

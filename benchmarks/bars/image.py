@@ -1,6 +1,6 @@
 """``python -m benchmarks.bars.image --image NAME --bundle FILE``: whether an image keeps the bars of serving.
 
-The container is started read-only, without capabilities and with no-new-privileges; what it is allowed is read
+The container is started read-only, without capabilities and with no-new-privileges; what it may do is read
 from inside it. Its answers are compared with those of ONNX Runtime in this process.
 """
 
