@@ -40,8 +40,11 @@ else
   version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")
   revision=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)
   options+=(--build-arg "BASE=$BASE" --build-arg "VERSION=$version" --build-arg "REVISION=$revision")
-  [ "$what" != cpu ] || options+=(--build-arg "BUILD_BASE=${BUILD_BASE:-$BASE}" --build-arg "BUILD_PLATFORM=$own")
-  [ "$what" != cpu ] || options+=(--build-arg "PLATFORM=$platform")
+  if [ "$what" = cpu ]; then
+    options+=(--build-arg "BUILD_BASE=${BUILD_BASE:-$BASE}" --build-arg "BUILD_PLATFORM=$own")
+    id=$("$engine" image inspect --format '{{.Id}}' "$BASE" 2>/dev/null || echo "$BASE")
+    options+=(--build-arg "PLATFORM=$platform" --build-arg "BASE_ID=$id")
+  fi
   [ -z "${CA:-}" ] || options+=(--secret "id=ca,src=$CA")
 fi
 DOCKER_BUILDKIT=1 "$engine" build "${options[@]}" "$context"

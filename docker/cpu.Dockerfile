@@ -28,8 +28,8 @@ RUN --mount=type=secret,id=ca,required=false \
       --platform "manylinux_2_17_${machine}" --platform "manylinux2014_${machine}" \
       --target /build/site --requirement /build/requirements-cpu.txt
 
-# Named here so that another base is another step for the cache.
-ARG BASE
+# Podman's cache does not look into what is mounted; this tells it that a base of the same name is another one.
+ARG BASE_ID
 ARG VERSION=0
 COPY docker/elf.py docker/owners.py docker/root.py /build/
 RUN --mount=type=bind,from=base,source=/,target=/base \

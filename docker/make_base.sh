@@ -38,7 +38,10 @@ debootstrap "${options[@]}" "$suite" "$root" ${mirror:+"$mirror"} >"$work/log" 2
   give_up "debootstrap failed; its last lines are above"
 }
 if [ "$arch" != "$own" ]; then
-  for package in "$root"/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$root"; done
+  # As dpkg itself does, leave /lib the link to /usr/lib that it is, though packages have it as a folder.
+  for package in "$root"/var/cache/apt/archives/*.deb; do
+    dpkg-deb --fsys-tarfile "$package" | tar -C "$root" --keep-directory-symlink -xf -
+  done
   rm -rf "$root/debootstrap"
 fi
 

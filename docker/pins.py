@@ -25,10 +25,9 @@ ROOT = HERE.parent
 CORE = ("numpy", "onnxruntime", "pillow")
 """The dependencies of Octavo that loading and running a bundle takes."""
 
-_HEAD = """\
-# What the image `{image}` installs. Made by `make image-requirements`; do not edit.
-# Python {python}; wheels for {machines}.
-"""
+_HEAD = "# {what}. Made by `make image-requirements`; do not edit.\n"
+_BUILT = {"pycuda": ("pycuda",), "pycuda-build": ("setuptools", "wheel")}
+"""What the TensorRT image builds from source, and what it builds that with."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,11 @@ def platforms(machine: str) -> list[str]:
     return [f"--platform=manylinux{version}_{machine}" for version in ("_2_28", "_2_27", "_2_17", "2014")]
 
 
-def render(name: str, image: Image, reports: Iterable[Mapping[str, Any]]) -> str:
+def render(what: str, reports: Iterable[Mapping[str, Any]]) -> str:
     """The file's text.
 
     Args:
-        name: of the image.
-        image: it.
+        what: it is for.
         reports: of pip, one per architecture.
 
     Raises:
@@ -91,22 +89,31 @@ def render(name: str, image: Image, reports: Iterable[Mapping[str, Any]]) -> str
                     f"{package} is {version} on one architecture, {versions[package]} on another"
                 )
             hashes.setdefault(package, set()).add(item["download_info"]["archive_info"]["hashes"]["sha256"])
-    text = _HEAD.format(image=name, python=image.python, machines=", ".join(image.machines))
+    text = _HEAD.format(what=what)
     for package in sorted(versions):
         lines = [f"{package}=={versions[package]}", *(f"--hash=sha256:{h}" for h in sorted(hashes[package]))]
         text += " \\\n    ".join(lines) + "\n"
     return text
 
 
-def _ask(image: Image, machine: str, names: Sequence[str]) -> dict[str, Any]:
+def _wheels_only(image: Image, machine: str) -> list[str]:
+    """Options of pip that choose wheels for another Python and architecture than this one's."""
+    return [
+        "--only-binary=:all:",
+        "--implementation=cp",
+        f"--python-version={image.python}",
+        *platforms(machine),
+    ]
+
+
+def _ask(names: Sequence[str], options: Sequence[str]) -> dict[str, Any]:
     """The report of pip, of what it would install."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [
             sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed",
-            f"--report={report}", f"--target={folder}/site", "--only-binary=:all:", "--implementation=cp",
-            f"--python-version={image.python}", *platforms(machine),
-            f"--constraint={ROOT / 'requirements.lock'}", *names,
+            f"--report={report}", f"--target={folder}/site", f"--constraint={ROOT / 'requirements.lock'}",
+            *options, *names,
         ]  # fmt: skip
         # Wheels that only this machine has must not get into the list.
         environment = {**os.environ, "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
@@ -120,12 +127,20 @@ def main() -> int:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for name, image in IMAGES.items():
         wanted = names_of(project, image)
-        text = render(name, image, [_ask(image, machine, wanted) for machine in image.machines])
-        aside = HERE / f".requirements-{name}.txt"
-        aside.write_text(text, encoding="utf-8")
-        aside.rename(HERE / f"requirements-{name}.txt")
-        print(f"docker/requirements-{name}.txt: {text.count('==')} packages")
+        what = (
+            f"What the image `{name}` installs: Python {image.python}, wheels for {', '.join(image.machines)}"
+        )
+        _write(name, render(what, [_ask(wanted, _wheels_only(image, m)) for m in image.machines]))
+    for name, names in _BUILT.items():
+        _write(name, render("For the image `tensorrt`, which builds pycuda", [_ask(names, ["--no-deps"])]))
     return 0
+
+
+def _write(name: str, text: str) -> None:
+    aside = HERE / f".requirements-{name}.txt"
+    aside.write_text(text, encoding="utf-8")
+    aside.rename(HERE / f"requirements-{name}.txt")
+    print(f"docker/requirements-{name}.txt: {text.count('==')} packages")
 
 
 if __name__ == "__main__":

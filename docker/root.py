@@ -206,7 +206,7 @@ def write_system_files(root: Root, version: str) -> None:
     """Users, name look-up, a folder for temporary files, and what tells scanners what this is."""
     for name in ("bin", "sbin", "lib", "lib64"):
         link = root.base / name
-        if link.is_symlink() and not (root.out / name).exists():
+        if link.is_symlink() and (root.out / os.readlink(link).lstrip("/")).exists():
             (root.out / name).symlink_to(os.readlink(link))
     etc = root.out / "etc"
     etc.mkdir(parents=True, exist_ok=True)
