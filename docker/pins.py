@@ -47,7 +47,7 @@ class Image:
 
 IMAGES = {
     "cpu": Image("3.11", ("x86_64", "aarch64")),
-    "tensorrt": Image("3.12", ("x86_64",), ("nvidia-ml-py", "pytools", "platformdirs", "siphash24", "mako")),
+    "tensorrt": Image("3.12", ("x86_64",), ("pytools", "platformdirs", "siphash24", "mako")),
 }
 """By name. The TensorRT image builds pycuda, which has no wheels; the extras are what pycuda needs."""
 
