@@ -26,7 +26,7 @@ CORE = ("numpy", "onnxruntime", "pillow")
 """The dependencies of Octavo that loading and running a bundle takes."""
 
 _HEAD = "# {what}. Made by `make image-requirements`; do not edit.\n"
-_BUILT = {"pycuda": ("pycuda",), "pycuda-build": ("setuptools", "wheel")}
+_BUILT = {"pycuda": ("pycuda",), "pycuda-build": ("setuptools",)}
 """What the TensorRT image builds from source, and what it builds that with."""
 
 
