@@ -75,7 +75,7 @@ class FakeEngine(Engine):
     [
         ({}, []),
         ({"size": 351e6}, ["image, unpacked"]),
-        ({"ready_s": 3.1}, ["from `run` to ready, slowest of 3"]),
+        ({"ready_s": 3.1}, ["from `run` to ready, median of 5"]),
         ({"memory": 2.6e8}, ["resident memory after 8 requests"]),
         ({"answer": True}, ["values that differ from ONNX Runtime's in process"]),
         ({"inside": {"uid": 0}}, ["runs as root (1) or not (0)"]),
