@@ -2,7 +2,7 @@
 # Build the CPU image, serve a bundle with it and hold it to its bars; `make image-check` calls this.
 #
 # BASE, CA and ENGINE are those of build.sh. Without BASE one is made by make_base.sh, once. BUNDLE is served, else
-# the digits demo is run and packaged, which needs no data.
+# the digits demo is run and packaged, which needs no data. BUSY=1 tells times and does not judge them.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/.."
@@ -24,4 +24,4 @@ if [ -z "${BUNDLE:-}" ]; then
 fi
 image=${NAME:-localhost/octavo:cpu}
 NAME=$image docker/build.sh cpu
-$python -m benchmarks.bars.image --engine "$engine" --image "$image" --bundle "$BUNDLE"
+$python -m benchmarks.bars.image --engine "$engine" --image "$image" --bundle "$BUNDLE" ${BUSY:+--busy}

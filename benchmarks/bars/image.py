@@ -27,6 +27,7 @@ __all__ = ["Inside", "image_bars", "main"]
 _STARTS = 5
 _SAMPLES = 8
 _MB = 1e6
+_SECONDS = " s"
 
 LOOK = """
 import json, os
@@ -103,7 +104,7 @@ def image_bars(engine: Engine, image: str, bundle: Path) -> list[Bar]:
     return [
         Bar("image, unpacked", "at most", 350, size / _MB, " MB", digits=0),
         Bar(
-            f"from `run` to ready, median of {_STARTS}", "at most", 3, median(starts), " s",
+            f"from `run` to ready, median of {_STARTS}", "at most", 3, median(starts), _SECONDS,
             remark=", ".join(f"{s:.2f}" for s in starts),
         ),
         Bar(f"resident memory after {asked} requests", "at most", 250, memory / _MB, " MB", digits=0),
@@ -122,7 +123,7 @@ def image_bars(engine: Engine, image: str, bundle: Path) -> list[Bar]:
         Bar("health check: healthy", "at least", 1, int(health == "healthy"), digits=0, remark=health),
         Bar("health check: fails where nobody answers", "at least", 1, int(nobody == 1), digits=0),
         Bar("exit code after SIGTERM", "at most", 0, abs(code), digits=0),
-        Bar("from SIGTERM to the end", "at most", 10, seconds, " s"),
+        Bar("from SIGTERM to the end", "at most", 10, seconds, _SECONDS),
     ]  # fmt: skip
 
 
@@ -164,6 +165,9 @@ def main() -> int:
     parser.add_argument("--image", required=True)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--engine", help="docker or podman; the first that answers")
+    parser.add_argument(
+        "--busy", action="store_true", help="the machine has other work: times are told, and not judged"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures for machines")
     options = parser.parse_args()
     bars = image_bars(find_engine(options.engine), options.image, options.bundle)
@@ -171,7 +175,8 @@ def main() -> int:
         print(json.dumps(to_dicts(bars), indent=2))
     else:
         print_bars(bars, Console())
-    return 0 if all(bar.reached for bar in bars) else 1
+    judged = [bar for bar in bars if not (options.busy and bar.unit == _SECONDS)]
+    return 0 if all(bar.reached for bar in judged) else 1
 
 
 if __name__ == "__main__":
