@@ -1,6 +1,6 @@
 """Run a subject's lowered files on ARM's runtime and on this machine's, and compare the answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from benchmarks.arm64.held import Held, Roundings, compare_held, hold
 from benchmarks.arm64.jobs import Answer, Job, do_here, do_on_arm
 from benchmarks.arm64.subject import ARM, X86, Subject
 from benchmarks.metrics import sqnr_db
+from deploy.audit.macs import INTEGER_OPS
 from deploy.cpu import has_vnni
 from deploy.onnxruntime.build import EXACT_ON_X86, Optimization
 from deploy.runner import Array
@@ -22,6 +23,8 @@ from deploy.runner import Array
 __all__ = ["Found", "Pair", "Side", "compare_on", "own_differences", "side"]
 
 Logits = NDArray[Any]
+_DEFINED = "x86, the same file, as ONNX defines it"
+_KERNELS = "x86, the same file, its kernels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,16 +67,20 @@ class Found:
 
     Attributes:
         cpu: its name.
-        pairs: logits end to end against those of others.
+        same_file: target to logits end to end against this machine's, of the same file.
+        pairs: logits end to end against all others.
         roundings: target to what it made of the same codes.
+        integers: target to how many integer kernels multiplied then, and end to end.
         fake_quant_db: SQNR of the logits against the fake-quant model's.
         audited: the graph that it executed.
         logits: [N, K] of the ``ort-arm64`` lowering.
     """
 
     cpu: str
+    same_file: Mapping[str, Pair]
     pairs: tuple[Pair, ...]
     roundings: Mapping[str, Roundings]
+    integers: Mapping[str, tuple[int, int]]
     fake_quant_db: float
     audited: Audited
     logits: Logits
@@ -92,7 +99,7 @@ def side(subject: Subject, target: str) -> Side:
         {name: made[name][a:b] for name in held.codes} | {name: feed[name] for name in held.own}
         for a, b, feed in zip(starts, starts[1:], feeds, strict=False)
     ]
-    codes = Job(f"held-{target}", held.model.SerializeToString(), fed, held.outputs)
+    codes = Job(f"held-{target}", held.model.SerializeToString(), fed, held.outputs, graph=True)
     return Side(
         target=target,
         output=output.name,
@@ -105,17 +112,13 @@ def side(subject: Subject, target: str) -> Side:
     )
 
 
-def own_differences(sides: Sequence[Side]) -> list[Pair]:
-    """How far this machine is from itself: its kernels from the definition, in the same file."""
-    return [
-        Pair(
-            f"x86, {one.target} file, kernels",
-            "the same, as ONNX defines it",
-            apart(one.kernels, one.defined),
-        )
+def own_differences(sides: Iterable[Side]) -> dict[str, Pair]:
+    """Target to how far this machine's kernels are from the definition, in the same file."""
+    return {
+        one.target: Pair(f"x86, {one.target} file, its kernels", _DEFINED, apart(one.kernels, one.defined))
         for one in sides
         if one.kernels is not None
-    ]
+    }
 
 
 def compare_on(
@@ -138,26 +141,38 @@ def compare_on(
         return answers[one.whole.name].outputs[one.output]
 
     there, executed = logits(own), answers[own.whole.name]
-    others = [(ARM, "x86, the same file, as ONNX defines it", own.defined)]
-    others += [(ARM, "x86, the same file, its kernels", own.kernels)] if own.kernels is not None else []
-    others += [(ARM, f"x86, {X86} with guards (other weights)", _best(other))]
-    others += [(ARM, "fake-quant model in PyTorch", fake_quant)]
-    others += [(X86, "x86, the same file with guards, its kernels", _best(other))]
+    same_file = {name: _same_file(one, logits(one)) for name, one in sides.items()}
+    others = [
+        (_DEFINED, own.defined),
+        (f"x86, the {X86} file: other weights, guarded", _best(other)),
+        ("fake-quant model in PyTorch", fake_quant),
+    ]
+    pairs = [Pair(f"{ARM} file", what, apart(there, values)) for what, values in others]
     return Found(
         cpu=emulator.cpu.name,
-        pairs=tuple(Pair(f"{a} file", b, apart(logits(sides[a]), values)) for a, b, values in others),
+        same_file=same_file,
+        pairs=(*same_file.values(), *(pair for pair in pairs if pair not in same_file.values())),
         roundings={name: _roundings(one, answers[one.codes.name]) for name, one in sides.items()},
+        integers={
+            name: (_integers(answers[one.codes.name]), _integers(answers[one.whole.name]))
+            for name, one in sides.items()
+        },
         fake_quant_db=sqnr_db(fake_quant, there),
         audited=_audited(subject, executed),
         logits=there,
     )
 
 
+def _same_file(one: Side, there: Logits) -> Pair:
+    against = _DEFINED if one.kernels is None else _KERNELS
+    return Pair(f"{one.target} file", against, apart(there, _best(one)))
+
+
 def _kernels(whole: Job, target: str) -> Logits | None:
     """By this CPU's integer kernels: guarded weights never saturate, others do not on a CPU with VNNI.
 
-    The exact kernels for other CPUs are of no use for s8 activations: ONNX Runtime 1.31.1 then refuses the graph
-    that it made itself ("x_zero_point must be null or 1D").
+    ONNX Runtime's exact kernels for other CPUs are of no use for s8 activations: version 1.31.1 then makes a
+    graph that it refuses to run ("x_zero_point must be null or 1D").
     """
     if target == ARM and not has_vnni():
         return None
@@ -176,6 +191,10 @@ def _as_defined(job: Job) -> Job:
 
 def _roundings(one: Side, answer: Answer) -> Roundings:
     return compare_held(one.held, answer.outputs, one.parts)
+
+
+def _integers(answer: Answer) -> int:
+    return sum(count for name, count in answer.operators.items() if name in INTEGER_OPS)
 
 
 def _audited(subject: Subject, answer: Answer) -> Audited:

@@ -1,8 +1,8 @@
 """The ARM processors that are emulated, and what ``/proc/cpuinfo`` says on each.
 
-Programs in the emulator see this machine's ``/proc/cpuinfo``. ONNX Runtime chooses its kernels by that file and
-crashes where it is an x86 CPU's, so a file of the emulated processor is laid over it; one that promises more
-than QEMU emulates ends in SIGILL.
+Programs in the emulator see this machine's ``/proc/cpuinfo``. ONNX Runtime chooses its kernels by that file
+and crashes where it is an x86 CPU's, so one of the emulated processor is laid over it; if that promises more
+than QEMU emulates, a kernel ends in SIGILL.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ CPUS: Mapping[str, Cpu] = {
         Cpu(name="cortex-a72", part="0xd08", variant="0x0", revision=3, features=_ARMV8_0),
     )
 }
-"""One core with dot products (Armv8.2) and one without (Armv8.0): ONNX Runtime has kernels of its own for each."""
+"""A core with dot products (Armv8.2) and one without (Armv8.0): ONNX Runtime has kernels for each."""
 
 
 def cpu_named(name: str) -> Cpu:

@@ -1,8 +1,8 @@
 """The model with its roundings taken out: codes go in where it rounds, and what it would round comes out.
 
-End to end, two correct runtimes do not agree to float accuracy: where a value lies on the edge between two codes, the last
-bit of a sum decides, and a whole step spreads through all later layers. Fed the same codes, every part
-in between must agree, and the parts together are the whole model.
+End to end, two correct runtimes do not agree to float accuracy: where a value lies on the edge between two
+codes, the last bit of a sum decides, and a whole step spreads through all later layers. Fed the same codes,
+every part in between must agree, and the parts together are the whole model.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class _Rounding:
     def quantized(self, values: Array) -> Array:
         """As ONNX defines QuantizeLinear: to the nearest, ties to even, saturating."""
         rounded = np.rint(values.astype(np.float32) / np.float32(self.scale)) + self.zero
-        return np.clip(rounded, self.low, self.high)
+        return np.asarray(np.clip(rounded, self.low, self.high))
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,9 +88,8 @@ def open_subject(run: Path, recipe: str | None, images: int) -> Subject:
             raise BadInput(f"{run}: has no {name}-{target}; add it to `targets`, then `octavo run` it again")
     lowering = json.loads(subject.file(X86).with_name("lowering.json").read_text(encoding="utf-8"))
     if lowering["guard"] == WeightGuard.NONE.value:
-        raise BadInput(
-            f'{run}: {name}-{X86} is not guarded; say `saturation_guard: "on"` and `octavo run` it again'
-        )
+        hint = 'say `saturation_guard: "on"` and `octavo run` it again'
+        raise BadInput(f"{run}: {name}-{X86} is not guarded against saturation; {hint}")
     return subject
 
 

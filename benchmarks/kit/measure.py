@@ -608,9 +608,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("result.json"), help="result.json by default")
     parser.add_argument("--minutes", type=float, default=2.0, help="for everything together; 2 by default")
     parser.add_argument("--threads", type=int, help="inside one operator; as the run had it by default")
-    parser.add_argument(
-        "--emulated", action="store_true", help="no times: this machine is emulated as a whole"
-    )
+    parser.add_argument("--emulated", action="store_true", help="no times: this whole machine is emulated")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:

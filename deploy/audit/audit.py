@@ -122,10 +122,14 @@ def _not_meant(node: NodeProto, kind: Kind) -> Finding:
 
 
 def _notes(
-    executed: Executed, target: Target, risky: bool, multiplications: Sequence[Multiplication], here: bool
+    executed: Executed,
+    target: Target,
+    risky: bool,
+    multiplications: Sequence[Multiplication],
+    made_here: bool,
 ) -> Iterator[str]:
     nodes = executed.graph.graph.node
-    if target is Target.ORT_ARM64 and here:
+    if target is Target.ORT_ARM64 and made_here:
         yield (
             "ort-arm64 is emulated: fusion decisions of ARM (session.qdqisint8allowed=1) on this CPU; float "
             "layouts and speed may differ on the device"

@@ -72,8 +72,8 @@ def execute(
         input_shapes: shapes of inputs with unknown sizes beyond the first dimension.
         disabled_optimizers: ORT optimizers to leave out.
         optimization: how far the graph is rewritten; ``OFF`` gives the graph as written.
-        graph: the graph that a session on another machine saved as what it executes (``optimized_model_path``),
-            in place of one that is made here.
+        graph: the graph that a session on another machine saved as what it executes, in place of the one that
+            is made here.
 
     Raises:
         BadInput: the file is not a model, or an input's size is unknown.
