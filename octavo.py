@@ -434,6 +434,16 @@ def verify(
     print(found.files[MANIFEST].decode() if json else "\n".join(describe(found)), end="" if json else "\n")
 
 
+@app.command(
+    add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def serve(context: typer.Context) -> None:
+    """Serve bundles over the Open Inference Protocol, REST and gRPC, with a page to try them."""
+    from deploy.serve.command import main as serve_bundles
+
+    raise typer.Exit(serve_bundles(context.args, "octavo serve"))
+
+
 @app.command()
 def choose(
     run: Run,

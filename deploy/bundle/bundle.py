@@ -78,10 +78,13 @@ class Bundle:
                 f"{self.path}: has an engine of TensorRT, which ONNX Runtime does not run; unzip it and give "
                 "engine.plan to deploy.tensorrt.run.TensorRtRunner"
             )
-        if settings is None:
-            saturates = self.saturates_without_vnni and not has_vnni()
-            settings = SessionSettings(self.manifest.providers, config=EXACT_ON_X86 if saturates else {})
-        return OrtRunner(self.files[MODEL], settings)
+        return OrtRunner(self.files[MODEL], settings or self.session_settings())
+
+    def session_settings(self, threads: int = 1) -> SessionSettings:
+        """What :meth:`runner` uses by default, but for the threads."""
+        saturates = self.saturates_without_vnni and not has_vnni()
+        config = EXACT_ON_X86 if saturates else {}
+        return SessionSettings(self.manifest.providers, intra_op_threads=threads, config=config)
 
     def prepare(self, samples: Sequence[Any]) -> NDArray[np.float32]:
         """The model's input [N, ...] of some samples.
@@ -115,15 +118,27 @@ class Bundle:
         Raises:
             BadInput: a sample does not fit, or ``top`` is below 1.
         """
-        if top < 1:
-            raise BadInput(f"top is {top}; at least 1 is needed")
         inputs, name = self.prepare(samples), self.manifest.model_input.name
         size = self.manifest.model_input.shape[0] or len(inputs)
         outputs = [
             runner.infer({name: inputs[start : start + size]})[self.manifest.model_output.name]
             for start in range(0, len(inputs), size)
         ]
-        return [self._best(row, top) for row in self.scores(np.concatenate(outputs))]
+        return self.answers(np.concatenate(outputs), top)
+
+    def answers(self, outputs: NDArray[Any], top: int = 5) -> list[list[Answer]]:
+        """The best answers in each row of outputs [N, K], the best first.
+
+        Args:
+            outputs: the model's.
+            top: answers per row, at most.
+
+        Raises:
+            BadInput: ``top`` is below 1.
+        """
+        if top < 1:
+            raise BadInput(f"top is {top}; at least 1 is needed")
+        return [self._best(row, top) for row in self.scores(outputs)]
 
     def _best(self, scores: NDArray[np.float64], top: int) -> list[Answer]:
         order = np.argsort(-scores, kind="stable")[:top]

@@ -69,7 +69,7 @@ class ImageInput:
 
         channels, height, width = self.input_size
         image = image if channels == 3 else image.convert("L")
-        size = self._resized(*image.size)
+        size = self.resized(*image.size)
         if min(size) < 1:
             raise BadInput(f"an image of {image.width} × {image.height} pixels is too narrow to be resized")
         image = image.resize(size, Image.Resampling[self.interpolation.upper()])
@@ -84,8 +84,8 @@ class ImageInput:
         left, top = round((wide - width) / 2), round((high - height) / 2)
         return image.crop((left, top, left + width, top + height))
 
-    def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height after the resize, of an image of this size."""
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height after the resize and before the crop, of an image of this size."""
         high, wide = (math.floor(side / self.crop_pct) for side in self.input_size[1:])
         if self.crop_mode == "squash":
             return wide, high

@@ -1,0 +1,64 @@
+"""The command: options, bundles, server, and errors in one line."""
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+
+from deploy.serve.options import Command, parse
+from quant.errors import BadInput, Unsupported
+
+__all__ = ["main"]
+
+_NEEDED = (
+    "starlette",
+    "uvicorn",
+    "httptools",
+    "orjson",
+    "grpc",
+    "google.protobuf",
+    "prometheus_client",
+    "PIL",
+)
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Serve until a signal; what cannot be served is said in one line.
+
+    Args:
+        arguments: of the command line.
+        prog: what messages call the command.
+
+    Returns:
+        The exit code: 0 after a signal, 2 where the bundles or options cannot be served.
+    """
+    try:
+        command = parse(arguments, prog)
+        missing = [name for name in _NEEDED if not _is_there(name)]
+        if missing:
+            raise Unsupported(
+                f"serving needs packages that are missing: {', '.join(missing)}; install octavo[serve]"
+            )
+        _serve(command)
+    except (BadInput, Unsupported) as error:
+        print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _serve(command: Command) -> None:
+    from deploy.bundle import HERE, load_bundle
+    from deploy.serve.logs import log_to_stderr
+    from deploy.serve.server import serve
+
+    log_to_stderr(command.log_level)
+    serve(
+        [(name, load_bundle(path, command.target or HERE)) for name, path in command.bundles],
+        command.settings,
+    )

@@ -1,0 +1,143 @@
+"""gRPC: the service of the Open Inference Protocol on grpcio's server, in the event loop of HTTP's."""
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from deploy.serve.grpc_tensors import inputs_of, response_of
+from deploy.serve.logs import LOGGER, report
+from deploy.serve.messages import METHODS, SERVICE, message
+from deploy.serve.refusal import Refused, bad_request
+from deploy.serve.service import Service
+from quant.errors import BadInput
+
+__all__ = ["start_grpc"]
+
+_SPARE = 16  # calls beside those let in: health, metadata, and refusals
+_ENVELOPE = 2**16  # bytes of a message around its tensor
+
+
+async def start_grpc(service: Service) -> tuple[grpc.aio.Server, int]:
+    """Listen.
+
+    Args:
+        service: what it offers; its settings have the address.
+
+    Returns:
+        The server, which has started, and its port.
+
+    Raises:
+        BadInput: the port is taken, or cannot be listened at.
+    """
+    settings = service.settings
+    server = grpc.aio.server(
+        maximum_concurrent_rpcs=settings.queue + _SPARE,
+        options=[
+            ("grpc.max_receive_message_length", settings.max_request_bytes + _ENVELOPE),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),  # a second server at the same port is a mistake
+        ],
+    )
+    tell: dict[str, Callable[[Any], Any]] = {
+        "ServerLive": lambda _: message("ServerLiveResponse")(live=True),
+        "ServerReady": lambda _: message("ServerReadyResponse")(ready=service.ready),
+        "ModelReady": partial(_model_ready, service),
+        "ServerMetadata": lambda _: message("ServerMetadataResponse")(**service.metadata()),
+        "ModelMetadata": partial(_model_metadata, service),
+    }
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(
+            partial(_answer, service, name, tell.get(name)), response_serializer=_serialized
+        )
+        for name in METHODS
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    try:
+        port = server.add_insecure_port(f"{_address(settings.host)}:{settings.grpc_port}")
+    except RuntimeError as error:
+        raise BadInput(
+            f"gRPC cannot listen at {settings.host} port {settings.grpc_port}; is it taken? Give another "
+            "--grpc-port, or --no-grpc"
+        ) from error
+    await server.start()
+    return server, port
+
+
+def _address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _serialized(response: Any) -> bytes:
+    return bytes(response.SerializeToString())
+
+
+def _model_ready(service: Service, request: Any) -> Any:
+    service.model(request.name, request.version)
+    return message("ModelReadyResponse")(ready=service.ready)
+
+
+def _model_metadata(service: Service, request: Any) -> Any:
+    told = service.model_metadata(service.model(request.name, request.version))
+    return message("ModelMetadataResponse")(**told)
+
+
+async def _answer(
+    service: Service, name: str, tell: Callable[[Any], Any] | None, content: bytes, context: Any
+) -> Any:
+    """Parse here, for grpcio calls a message that cannot be parsed a bug of the server's."""
+    call: Callable[[], Awaitable[Any]]
+    try:
+        try:
+            request = message(f"{name}Request").FromString(content)
+        except DecodeError:
+            bad_request(f"the message is no {name}Request")
+        if tell is not None:
+            return tell(request)
+        call = partial(_infer, service, request, len(content))
+        return await call()
+    except Refused as refused:
+        code = getattr(grpc.StatusCode, refused.grpc_code)
+        await context.abort(code, refused.text)
+    except grpc.aio.AbortError:
+        raise
+    except Exception:
+        LOGGER.exception("bug")
+        await context.abort(grpc.StatusCode.INTERNAL, "a bug in the server; its log has the details")
+
+
+async def _infer(service: Service, request: Any, size: int) -> Any:
+    arrived, status, name = time.perf_counter(), "OK", ""
+    told: dict[str, Any] = {}
+    try:
+        model = service.model(request.model_name, request.model_version)
+        name = model.name
+        with service.admitted(size):
+            inputs = inputs_of(request, model)
+            computed = await service.infer(model, inputs, arrived)
+            told = {
+                "rows": len(inputs),
+                "batch_rows": computed.rows,
+                "queue_ms": round(1e3 * computed.queue_s, 3),
+                "infer_ms": round(1e3 * computed.infer_s, 3),
+            }
+            return response_of(request, model, computed.outputs)
+    except Refused as refused:
+        status, told = refused.grpc_code, {"reason": refused.reason, "error": refused.text}
+        service.metrics.refused(refused.reason)
+        raise
+    finally:
+        seconds = time.perf_counter() - arrived
+        service.metrics.answered(name, "grpc", status, seconds if status == "OK" else None)
+        report(
+            "request",
+            protocol="grpc",
+            model=name,
+            status=status,
+            ms=round(1e3 * seconds, 3),
+            bytes=size,
+            **told,
+        )
