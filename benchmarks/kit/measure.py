@@ -402,7 +402,7 @@ class _Measurement:
 # ---- the device, the kit, the result ---------------------------------------------------------------------
 
 
-def _device(emulated: bool) -> Json:
+def _device(emulated: bool = False) -> Json:
     """What does not change while it is measured."""
     blocks = [dict(_fields(block)) for block in (_read("/proc/cpuinfo") or "").split("\n\n")]
     first = blocks[0]
