@@ -10,7 +10,7 @@
 | ``rest``, ``body``, ``images``, ``page`` | HTTP: the protocol, an image's answers, the page |
 | ``grpc_server``, ``messages`` | gRPC |
 | ``metrics``, ``logs`` | Prometheus, and one line of JSON per request |
-| ``server``, ``http_server`` | start, signals, end |
+| ``server``, ``http_server``, ``http_connection`` | start, signals, end, and what a client may not do |
 
 HTTP is uvicorn's and Starlette's, gRPC is grpcio's; what is here is the protocol, between them and NumPy. It
 imports neither PyTorch nor pydantic. The settings need nothing but the standard library.

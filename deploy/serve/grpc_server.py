@@ -1,7 +1,8 @@
 """gRPC: the service of the Open Inference Protocol on grpcio's server, in the event loop of HTTP's."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Callable
 from functools import partial
 from typing import Any
 
@@ -50,7 +51,8 @@ async def start_grpc(service: Service) -> tuple[grpc.aio.Server, int]:
         "ModelMetadata": partial(_model_metadata, service),
     }
     handlers = {
-        name: grpc.unary_unary_rpc_method_handler(
+        # To the client each is unary. As a stream, its one message is ours to wait for, and not for ever.
+        name: grpc.stream_unary_rpc_method_handler(
             partial(_answer, service, name, tell.get(name)), response_serializer=_serialized
         )
         for name in METHODS
@@ -86,19 +88,20 @@ def _model_metadata(service: Service, request: Any) -> Any:
 
 
 async def _answer(
-    service: Service, name: str, tell: Callable[[Any], Any] | None, content: bytes, context: Any
+    service: Service,
+    name: str,
+    tell: Callable[[Any], Any] | None,
+    messages: AsyncIterable[bytes],
+    context: Any,
 ) -> Any:
     """Parse here, for grpcio calls a message that cannot be parsed a bug of the server's."""
-    call: Callable[[], Awaitable[Any]]
     try:
+        content = await _received(messages, service.settings.read_timeout_s)
         try:
             request = message(f"{name}Request").FromString(content)
         except DecodeError:
             bad_request(f"the message is no {name}Request")
-        if tell is not None:
-            return tell(request)
-        call = partial(_infer, service, request, len(content))
-        return await call()
+        return tell(request) if tell is not None else await _infer(service, request, len(content))
     except Refused as refused:
         code = getattr(grpc.StatusCode, refused.grpc_code)
         await context.abort(code, refused.text)
@@ -107,6 +110,16 @@ async def _answer(
     except Exception:
         LOGGER.exception("bug")
         await context.abort(grpc.StatusCode.INTERNAL, "a bug in the server; its log has the details")
+
+
+async def _received(messages: AsyncIterable[bytes], seconds: float) -> bytes:
+    try:
+        async with asyncio.timeout(seconds):
+            return await anext(aiter(messages))
+    except TimeoutError:
+        raise Refused(408, f"the message did not come within {seconds:g} s", "slow") from None
+    except StopAsyncIteration:
+        bad_request("the call has no message")
 
 
 async def _infer(service: Service, request: Any, size: int) -> Any:
@@ -128,6 +141,9 @@ async def _infer(service: Service, request: Any, size: int) -> Any:
     except Refused as refused:
         status, told = refused.grpc_code, {"reason": refused.reason, "error": refused.text}
         service.metrics.refused(refused.reason)
+        raise
+    except BaseException as error:
+        status = "CANCELLED" if isinstance(error, asyncio.CancelledError) else "INTERNAL"
         raise
     finally:
         seconds = time.perf_counter() - arrived

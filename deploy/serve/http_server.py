@@ -1,4 +1,4 @@
-"""uvicorn, with what a hardened server needs besides: an end that loses nothing, and patience that ends."""
+"""uvicorn, with what a hardened server needs besides: an end that loses nothing."""
 
 import asyncio
 import contextlib
@@ -8,50 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from deploy.serve.http_connection import Connection
 from deploy.serve.settings import ServeSettings
 from quant.errors import BadInput
 
 __all__ = ["HttpServer", "listen"]
 
-_LOOK_SECONDS = 1.0
 _QUIET_SECONDS = 0.25
 _BACKLOG = 2048
-
-
-class _Patient(HttpToolsProtocol):
-    """Closes connections on which no request comes to its headers' end in time."""
-
-    read_timeout_s, keep_alive_s = 10.0, 65.0
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self.heard, self._quiet_since, self._least = time.monotonic(), time.monotonic(), self.read_timeout_s
-        self._look = self.loop.call_later(_LOOK_SECONDS, self._look_after)
-
-    def data_received(self, data: bytes) -> None:
-        self.heard = time.monotonic()
-        super().data_received(data)
-
-    def on_response_complete(self) -> None:
-        self._quiet_since, self._least = time.monotonic(), self.read_timeout_s + self.keep_alive_s
-        super().on_response_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._look.cancel()
-        super().connection_lost(exc)
-
-    @property
-    def at_work(self) -> bool:
-        """Whether a request is being answered."""
-        return self.cycle is not None and not self.cycle.response_complete
-
-    def _look_after(self) -> None:
-        if not self.at_work and time.monotonic() - self._quiet_since > self._least:
-            self.transport.abort()
-            return
-        self._look = self.loop.call_later(_LOOK_SECONDS, self._look_after)
 
 
 class HttpServer(uvicorn.Server):
@@ -65,7 +30,7 @@ class HttpServer(uvicorn.Server):
     def __init__(self, app: Any, settings: ServeSettings) -> None:
         protocol = type(
             "_Protocol",
-            (_Patient,),
+            (Connection,),
             {"read_timeout_s": settings.read_timeout_s, "keep_alive_s": settings.keep_alive_s},
         )
         super().__init__(
@@ -81,7 +46,7 @@ class HttpServer(uvicorn.Server):
                 proxy_headers=False,
                 limit_concurrency=settings.connections,
                 timeout_keep_alive=settings.keep_alive_s,
-                timeout_graceful_shutdown=int(settings.grace_s) + 1,
+                timeout_graceful_shutdown=max(1, round(settings.grace_s)),
                 backlog=_BACKLOG,
             )
         )
@@ -108,6 +73,7 @@ class HttpServer(uvicorn.Server):
         until = time.monotonic() + self._grace
         while time.monotonic() < until and self._restless():
             await asyncio.sleep(_QUIET_SECONDS / 10)
+        self.config.timeout_graceful_shutdown = max(1, round(until - time.monotonic()))
         await super().shutdown(sockets)
 
     @property

@@ -13,6 +13,7 @@ from PIL import Image
 from deploy.serve.model import ServedModel
 from deploy.serve.refusal import Refused, bad_request
 from deploy.serve.service import Service
+from deploy.serve.tensors import whole_number
 from quant.errors import BadInput
 
 __all__ = ["classify"]
@@ -43,14 +44,15 @@ async def classify(
     """
     if not model.takes_images:
         bad_request(f"model '{model.name}' takes no images; send its tensor to .../infer")
-    if not (top.isascii() and top.isdigit() and 1 <= int(top[:9]) <= _MOST_TOP):
+    count = whole_number(top)
+    if count is None or not 1 <= count <= _MOST_TOP:
         bad_request(f"top is '{top[:20]}'; allowed is 1 to {_MOST_TOP}")
     most = int(service.settings.max_megapixels * 1e6)
     started = time.perf_counter()
     inputs = await asyncio.get_running_loop().run_in_executor(executor, _prepared, model, content, most)
     prepared_s = time.perf_counter() - started
     computed = await service.infer(model, inputs, arrived)
-    (answers,) = model.bundle.answers(np.asarray(computed.outputs), int(top))
+    (answers,) = model.bundle.answers(np.asarray(computed.outputs), count)
     milliseconds = {
         "prepare": prepared_s,
         "queue": computed.queue_s,

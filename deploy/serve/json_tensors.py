@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deploy.serve.model import ServedModel
 from deploy.serve.refusal import bad_request
-from deploy.serve.tensors import checked_shape, from_bytes, from_numbers, short
+from deploy.serve.tensors import checked_shape, from_bytes, from_numbers, short, whole_number
 
 __all__ = ["JSON_LENGTH", "JsonRequest", "parse_request", "render_answer"]
 
@@ -68,10 +68,11 @@ def parse_request(body: bytes, json_length: str | None, model: ServedModel) -> J
 def _parted(body: bytes, json_length: str | None) -> tuple[bytes | memoryview, memoryview]:
     if json_length is None:
         return body, memoryview(b"")
-    if not (json_length.isascii() and json_length.isdigit()) or int(json_length[:20]) > len(body):
+    length = whole_number(json_length)
+    if length is None or length > len(body):
         bad_request(f"{JSON_LENGTH} is {short(json_length)}; a length within the body is needed")
     view = memoryview(body)
-    return view[: int(json_length)], view[int(json_length) :]
+    return view[:length], view[length:]
 
 
 def _data(

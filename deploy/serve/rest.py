@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from deploy.serve.body import announced_size, read_body
+from deploy.serve.body import announced_size, read_body, skip_body
 from deploy.serve.images import classify
 from deploy.serve.json_tensors import JSON_LENGTH, parse_request, render_answer
 from deploy.serve.logs import LOGGER, report
@@ -60,7 +60,7 @@ def build_app(service: Service, executor: Executor) -> Starlette:
         Route("/metrics", partial(_metrics, service)),
         *page_routes(),
     ]
-    handlers: dict[Any, Any] = {HTTPException: _http_error, Refused: _refusal}
+    handlers: dict[Any, Any] = {HTTPException: partial(_http_error, service), Refused: _refusal}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
     return app
@@ -139,6 +139,7 @@ class _Computing:
             response = _refused(refused)
             service.metrics.refused(refused.reason)
             told = {"reason": refused.reason, "error": refused.text}
+            await skip_body(request, service.settings, service.gate.draining)
         except Exception:
             LOGGER.exception("bug")
             response = _bug()
@@ -174,12 +175,13 @@ async def _refusal(_: Request, error: Refused) -> Response:
     return _refused(error)
 
 
-async def _http_error(_: Request, error: HTTPException) -> Response:
+async def _http_error(service: Service, request: Request, error: HTTPException) -> Response:
     allowed = (error.headers or {}).get("Allow", "another method")
     texts = {
         404: "there is nothing at this address; the protocol begins at /v2",
         405: f"this address takes {allowed} only",
     }
+    await skip_body(request, service.settings, service.gate.draining)
     response = _json({"error": texts.get(error.status_code, str(error.detail))}, error.status_code)
     response.headers.update(error.headers or {})
     return response

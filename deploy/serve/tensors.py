@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from deploy.serve.model import TensorSpec
 from deploy.serve.refusal import bad_request
 
-__all__ = ["checked_shape", "from_bytes", "from_numbers", "short"]
+__all__ = ["checked_shape", "from_bytes", "from_numbers", "short", "whole_number"]
+
+_MOST_DIGITS = 18  # Python refuses to read some thousands, and nothing here has more bytes than that
 
 _MOST_SHOWN = 100
 _ALLOWED: Mapping[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
@@ -27,6 +29,12 @@ def short(value: Any) -> str:
     """What somebody sent, fit for a message, however long it is."""
     text = reprlib.repr(value)  # which looks at the first few of everything
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def whole_number(text: str) -> int | None:
+    """What a text of digits says, or None: it is none, or has more digits than any number here needs."""
+    digits = text.lstrip("0") or text[-1:]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS else None
 
 
 def checked_shape(name: Any, datatype: Any, shape: Any, spec: TensorSpec) -> tuple[int, ...]:

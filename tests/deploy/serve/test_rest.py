@@ -300,7 +300,7 @@ def test_what_cannot_be_served_ends_with_one_line(folder: Path, bundle: Path) ->
         port = str(taken.getsockname()[1])
         for arguments, words in (
             (("nope.zip",), "does not exist"),
-            ((str(fixed),), "exactly 4 samples"),
+            ((str(fixed),), "no fewer than 4 samples"),
             ((str(bundle), str(bundle)), "two bundles are called 'tiny-int8'"),
             ((f"a b={bundle}",), "cannot be a model's name"),
             ((str(bundle), "--port", port), f"cannot listen at 127.0.0.1 port {port}"),

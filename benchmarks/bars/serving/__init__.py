@@ -1,0 +1,13 @@
+"""The bars of serving: what `octavo serve` promises, measured on a server that runs as users start it.
+
+| file | what it has |
+|---|---|
+| ``served`` | a server in a process of its own: started, looked at, ended |
+| ``wire`` | a request as bytes on a socket, and its answer |
+| ``samples`` | inputs, and ONNX Runtime's own answers to them |
+| ``clients``, ``scripts``, ``requirements`` | published clients and curl against it |
+| ``cost``, ``loops`` | what the server costs beside ONNX Runtime called in process |
+| ``overload`` | twice of what it can do |
+| ``hostile``, ``hostile_*`` | requests that mean harm |
+| ``sigterm`` | ends under load |
+"""

@@ -1,0 +1,1 @@
+"""What runs inside the environments of published clients; imports nothing of ours."""
