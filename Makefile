@@ -26,16 +26,16 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The project's accuracy, speed and parity requirements, measured; needs the data folder.
-bars: install
-	$(BIN)/python -m benchmarks.bars
-
 # ARM64 on this machine, under QEMU: numbers, audit, target kit and serving image. RUN is a run's folder, else the demo.
 .PHONY: arm64
 
 arm64: install
 	$(BIN)/python -m benchmarks.bars.arm64 $(RUN)
 	docker/arm64.sh
+
+# The project's accuracy, speed and parity requirements, measured; needs the data folder.
+bars: install
+	$(BIN)/python -m benchmarks.bars
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
