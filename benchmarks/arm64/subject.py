@@ -1,6 +1,7 @@
 """The run whose lowerings are compared: what it must have, and what the fake-quant model answers."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +10,9 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto
-from rich.console import Console
 
-from benchmarks.bars.runs import do_run
 from benchmarks.kit.samples import choose
-from deploy.pipeline.config import BenchConfig, load_config
+from benchmarks.suite import begin_run, do_runs
 from deploy.pipeline.line import Line, open_run, variant_name
 from export.targets import get_target
 from quant.encoding import WeightGuard, freeze
@@ -23,7 +22,7 @@ __all__ = ["ARM", "X86", "Subject", "digits_run", "open_subject"]
 
 ARM, X86 = "ort-arm64", "ort-x86"
 _BATCH = 8
-_DIGITS = Path(__file__).parents[2] / "examples" / "digits.yaml"
+_DIGITS = Path(__file__).parents[2] / "docker" / "arm64.yaml"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +92,7 @@ def open_subject(run: Path, recipe: str | None, images: int) -> Subject:
     return subject
 
 
-def digits_run(folder: Path, console: Console) -> Path:
+def digits_run(folder: Path, say: Callable[[str], None]) -> Path:
     """The demo, lowered for both targets with the guard on; needs no data folder."""
-    config = load_config(_DIGITS).model_copy(
-        update={
-            "targets": (X86, ARM),
-            "saturation_guard": "on",
-            "bench": BenchConfig(processes=2, warmup=1, calls=2, turn=1),  # its speed is not the question
-        }
-    )
-    do_run(config, folder, console)
+    do_runs([begin_run(_DIGITS, folder)], say)
     return folder

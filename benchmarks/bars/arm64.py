@@ -51,7 +51,7 @@ def main() -> int:
         console.print(f"  {text}", style="dim", highlight=False)
 
     root = make_rootfs(given.build, _LOCK, say)
-    run = given.run or digits_run(given.build / "runs" / "digits", console)
+    run = given.run or digits_run(given.build / "runs" / "digits", say)
     subject = open_subject(run, given.recipe, IMAGES)
     say("on this machine")
     sides = {target: side(subject, target) for target in (ARM, X86)}
