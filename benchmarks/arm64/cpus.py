@@ -13,6 +13,7 @@ from quant.errors import BadInput
 __all__ = ["CPUS", "Cpu", "cpu_named"]
 
 _ARMV8_0 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
+_ARMV8_2 = "atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,20 @@ CPUS: Mapping[str, Cpu] = {
             part="0xd0c",
             variant="0x3",
             revision=1,
-            features=f"{_ARMV8_0} atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp",
+            features=f"{_ARMV8_0} {_ARMV8_2}",
         ),
         Cpu(name="cortex-a72", part="0xd08", variant="0x0", revision=3, features=_ARMV8_0),
+        Cpu(
+            name="max",
+            part="0xd40",
+            variant="0x1",
+            revision=1,
+            features=f"{_ARMV8_0} {_ARMV8_2} asimdfhm sve sve2 svei8mm svebf16 i8mm bf16",
+        ),
     )
 }
-"""A core with dot products (Armv8.2) and one without (Armv8.0): ONNX Runtime has kernels for each."""
+"""A core with dot products (Armv8.2), one without (Armv8.0), and all that QEMU has, such as SVE with matrix
+products of 8 bits, described as a Neoverse V1: ONNX Runtime has integer kernels for each."""
 
 
 def cpu_named(name: str) -> Cpu:

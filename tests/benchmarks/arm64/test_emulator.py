@@ -20,13 +20,14 @@ def test_each_processor_promises_what_it_has_and_no_more() -> None:
     assert parse_cpuinfo(with_dots.cpuinfo(2)) == ("", ("asimd", "asimddp", "asimdhp"))
     assert parse_cpuinfo(without.cpuinfo(2)) == ("", ("asimd",))
     assert (with_dots.dot_product, without.dot_product) == (True, False)
+    assert {"asimddp", "i8mm", "sve"} <= set(parse_cpuinfo(CPUS["max"].cpuinfo(1))[1])
     blocks = with_dots.cpuinfo(3).split("\n\n")
     assert len(blocks) == 3
     assert all(f"\n{key}" in blocks[0] for key in CPUINFO if key.startswith("CPU"))
 
 
 def test_an_unknown_processor_is_refused() -> None:
-    with pytest.raises(BadInput, match="'m4'; known: neoverse-n1, cortex-a72"):
+    with pytest.raises(BadInput, match="'m4'; known: neoverse-n1, cortex-a72, max"):
         cpu_named("m4")
 
 
