@@ -3,25 +3,48 @@
 Nothing in it is run while it is made: packages are unpacked, not configured, which is enough for Python.
 """
 
+import fcntl
 import hashlib
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.arm64.emulator import WORK
 from quant.errors import BadInput
 
-__all__ = ["SUITE", "make_rootfs", "mirror", "wheels"]
+__all__ = ["SUITE", "alone_in", "make_rootfs", "mirror", "wheels"]
 
 SUITE, PYTHON = "bookworm", "3.11"
 _DISTRIBUTIONS = ("onnxruntime", "numpy", "protobuf", "flatbuffers", "packaging")
 _PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 _MOUNTED = ("dev", "proc", "sys", "tmp", WORK.strip("/"))
 _SOURCES = Path("/etc/apt")
+
+
+@contextmanager
+def alone_in(build: Path) -> Iterator[None]:
+    """Keep the build folder to this process; two would take each other's files away.
+
+    Raises:
+        BadInput: another process has it, or it cannot be made.
+    """
+    try:
+        build.mkdir(parents=True, exist_ok=True)
+        lock = (build / ".lock").open("w", encoding="ascii")
+    except OSError as error:
+        raise BadInput(f"{build}: cannot be written: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            hint = "wait for it, or name another with --build"
+            raise BadInput(f"{build}: is in use by another run; {hint}") from None
+        yield
 
 
 def make_rootfs(build: Path, lock: Path, say: Callable[[str], None]) -> Path:
@@ -41,7 +64,6 @@ def make_rootfs(build: Path, lock: Path, say: Callable[[str], None]) -> Path:
     root, packages = build / f"rootfs-{digest[:12]}", build / f"debian-{SUITE}"
     if root.is_dir():
         return root
-    build.mkdir(parents=True, exist_ok=True)
     if not packages.is_dir():
         say(f"Debian {SUITE} for ARM64")
         _fetch(packages)

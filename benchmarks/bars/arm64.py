@@ -21,7 +21,7 @@ from benchmarks.arm64.comparison import Found, Pair, compare_on, own_differences
 from benchmarks.arm64.cpus import CPUS, cpu_named
 from benchmarks.arm64.emulator import Emulator, check_host, qemu_version
 from benchmarks.arm64.kit import measure_kit
-from benchmarks.arm64.rootfs import make_rootfs
+from benchmarks.arm64.rootfs import alone_in, make_rootfs
 from benchmarks.arm64.show import held_table, pairs_table, scientific
 from benchmarks.arm64.subject import ARM, X86, digits_run, open_subject
 from benchmarks.bars.bar import Bar, in_one_line, print_bars, to_dicts
@@ -46,6 +46,11 @@ def main() -> int:
     parser.add_argument("--no-kit", action="store_true", help="leave out the target kit")
     given = parser.parse_args()
     check_host()
+    with alone_in(given.build):
+        return _measure(given)
+
+
+def _measure(given: argparse.Namespace) -> int:
     console = Console(stderr=True)
 
     def say(text: str) -> None:

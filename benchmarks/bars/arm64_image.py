@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks.arm64.cpus import CPUS, cpu_named
 from benchmarks.arm64.emulator import Emulator, check_host
 from benchmarks.arm64.jobs import Job, do_on_arm
-from benchmarks.arm64.rootfs import make_rootfs
+from benchmarks.arm64.rootfs import alone_in, make_rootfs
 from benchmarks.arm64.served import Served
 from benchmarks.bars.bar import Bar, in_one_line, print_bars
 from deploy.bundle import load_bundle
@@ -39,9 +39,10 @@ def main() -> int:
     given = parser.parse_args()
     check_host()
     console = Console(stderr=True)
-    root = make_rootfs(given.build, _LOCK, lambda text: console.print(f"  {text}", style="dim"))
-    emulator = Emulator(root, cpu_named(given.cpu))
-    bars = image_bars(given.engine, given.image, given.bundle, emulator, given.build / "served")
+    with alone_in(given.build):
+        root = make_rootfs(given.build, _LOCK, lambda text: console.print(f"  {text}", style="dim"))
+        emulator = Emulator(root, cpu_named(given.cpu))
+        bars = image_bars(given.engine, given.image, given.bundle, emulator, given.build / "served")
     print_bars(bars, Console())
     return 0 if all(bar.reached for bar in bars) else 1
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arm64 import rootfs as module
-from benchmarks.arm64.rootfs import make_rootfs, mirror, wheels
+from benchmarks.arm64.rootfs import alone_in, make_rootfs, mirror, wheels
 from quant.errors import BadInput
 
 LOCK = Path(__file__).parents[3] / "requirements.lock"
@@ -71,3 +71,11 @@ def test_what_was_interrupted_is_made_again_and_what_is_whole_is_kept(
     done.clear()
     assert make_rootfs(tmp_path, LOCK, done.append) == root
     assert done == []
+
+
+def test_two_runs_do_not_share_a_build_folder(tmp_path: Path) -> None:
+    build = tmp_path / "build"
+    with alone_in(build), pytest.raises(BadInput, match="is in use by another run"), alone_in(build):
+        pass
+    with alone_in(build):
+        pass
