@@ -26,6 +26,13 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# ARM64 on this machine, under QEMU: numbers, audit, target kit and serving image. RUN is a run's folder, else the demo.
+.PHONY: arm64
+
+arm64: install
+	$(BIN)/python -m benchmarks.bars.arm64 $(RUN)
+	docker/arm64.sh
+
 # The project's accuracy, speed and parity requirements, measured; needs the data folder.
 bars: install
 	$(BIN)/python -m benchmarks.bars
