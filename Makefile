@@ -30,5 +30,12 @@ lint: install
 bars: install
 	$(BIN)/python -m benchmarks.bars
 
+# ARM64 on this machine, under QEMU: numbers, audit, target kit and serving image. RUN is a run's folder, else the demo.
+.PHONY: arm64
+
+arm64: install
+	$(BIN)/python -m benchmarks.bars.arm64 $(RUN)
+	docker/arm64.sh
+
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

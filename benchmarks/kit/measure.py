@@ -278,6 +278,9 @@ class _Measurement:
         if "calls" not in self.settings:
             self.settings["calls"] = self.affordable(alive)
         last = 0.0
+        if self.result["device"]["emulated"]:
+            self.say("emulated: no times and no memory are measured, for they would be the emulator's")
+            alive = []
         while alive and len(sets) < self.settings["processes"]:
             if len(sets) >= LEAST_SETS and self.left < last:
                 break
@@ -399,7 +402,7 @@ class _Measurement:
 # ---- the device, the kit, the result ---------------------------------------------------------------------
 
 
-def _device() -> Json:
+def _device(emulated: bool = False) -> Json:
     """What does not change while it is measured."""
     blocks = [dict(_fields(block)) for block in (_read("/proc/cpuinfo") or "").split("\n\n")]
     first = blocks[0]
@@ -408,12 +411,31 @@ def _device() -> Json:
         "parts": sorted({block["CPU part"] for block in blocks if "CPU part" in block}),
         "board": (_read("/proc/device-tree/model") or "").rstrip("\0"),
         "architecture": platform.machine(),
+        "emulated": emulated or _emulated(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "thread_variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
+
+
+def _emulated() -> bool:
+    """Whether an emulator of programs, such as QEMU's user mode, runs this one.
+
+    It answers for /proc/self/exe, with the program that it emulates. What the kernel runs, the emulator
+    itself, is seen through the main thread's own entry, and is a program for another processor.
+    """
+    return _elf_machine("/proc/self/exe") != _elf_machine(f"/proc/self/task/{os.getpid()}/exe")
+
+
+def _elf_machine(path: str) -> bytes | None:
+    """The processor that a program is for (elf(5), e_machine); None where that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(20)[18:]
+    except OSError:
+        return None
 
 
 def _state(cpus: list[int] | None) -> Json:
@@ -530,8 +552,8 @@ def _write(out: Path, result: Json) -> None:
     os.replace(beside, out)
 
 
-def measure(out: Path, minutes: float, threads: int | None) -> None:
-    """Check, then measure.
+def measure(out: Path, minutes: float, threads: int | None, emulated: bool = False) -> None:
+    """Check, then measure; ``emulated`` says that this machine is, where that cannot be seen.
 
     Raises:
         Refused: nothing can be measured.
@@ -545,7 +567,7 @@ def measure(out: Path, minutes: float, threads: int | None) -> None:
         raise Refused("--minutes and --threads must be positive")
     identity, kit = open_kit()
     entries, others = _fitting(kit)
-    here = _device()
+    here = _device(emulated)
     remarks = _exact(entries, here["cpuinfo"])
     how = {key: value for key, value in kit["measure"].items() if key != "calls"}
     how["threads"] = threads or how["threads"]
@@ -586,12 +608,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("result.json"), help="result.json by default")
     parser.add_argument("--minutes", type=float, default=2.0, help="for everything together; 2 by default")
     parser.add_argument("--threads", type=int, help="inside one operator; as the run had it by default")
+    parser.add_argument("--emulated", action="store_true", help="no times: this whole machine is emulated")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         return _serve()
     try:
-        measure(arguments.out, arguments.minutes, arguments.threads)
+        measure(arguments.out, arguments.minutes, arguments.threads, arguments.emulated)
     except Refused as error:
         print(f"measure.py: {error}", file=sys.stderr)
         return BAD_INPUT

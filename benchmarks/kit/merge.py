@@ -24,6 +24,7 @@ __all__ = ["Measured", "belongs", "merge"]
 
 _FLAGS = ("flags", "Features")  # the instruction sets, which the environment has
 _FLOAT_AGAIN = "{} again"  # the reference's second set of processes
+_EMULATED = "emulated: its answers count; times and memory would be the emulator's"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Measured:
         answers: name of a variant to its logits on the device, of the kit's first samples.
         entries: name of a variant to the model that it was there.
         host: key of a model to what the machine that packed the kit answers.
+        emulated: whether the device was emulated; then nothing was timed.
     """
 
     identity: str
@@ -45,6 +47,7 @@ class Measured:
     answers: Mapping[str, Predictions]
     entries: Mapping[str, Entry]
     host: Mapping[str, Predictions]
+    emulated: bool = False
 
     def judge(self, own: Predictions, reference: Predictions | None, n: int) -> Accuracy:
         """Accuracy on the kit's first ``n`` samples."""
@@ -100,9 +103,7 @@ def merge(run: Path, path: Path) -> Measured:
                 accuracy=judged,
                 latency=latency.get(name),
                 memory=memory.get(name),
-                note=f"failed there: {result.errors[name]}"
-                if name in result.errors
-                else result.remarks.get(name),
+                note=_note(result, name),
             )
         )
     n = len(reference.labels)
@@ -118,7 +119,15 @@ def merge(run: Path, path: Path) -> Measured:
         variants=tuple(found),
         noise=noise,
     )
-    return Measured(result.kit, kit, summary, answers, entries, _host(record, kit))
+    host = _host(record, kit)
+    return Measured(result.kit, kit, summary, answers, entries, host, result.device.emulated)
+
+
+def _note(result: Result, name: str) -> str | None:
+    if name in result.errors:
+        return f"failed there: {result.errors[name]}"
+    told = [result.remarks.get(name), _EMULATED if result.device.emulated else None]
+    return "; ".join(text for text in told if text) or None
 
 
 def _answers(told: Mapping[str, Any], kit: Kit, n: int) -> dict[str, Predictions]:
@@ -141,7 +150,9 @@ def _judge(kit: Kit, own: Predictions, reference: Predictions | None) -> Accurac
 def _timed(
     result: Result, kit: Kit
 ) -> tuple[dict[str, tuple[Latency, ...]], dict[str, Memory], tuple[Noise, ...]]:
-    """Latency, memory and noise; of the variants that did not fail in any set."""
+    """Latency, memory and noise; of the variants that did not fail in any set, and none of an emulator's."""
+    if result.device.emulated:
+        return {}, {}, ()
     how, again = result.settings, _FLOAT_AGAIN.format(kit.reference)
     names = [name for name in (result.sets or ({},))[0] if all(name in one for one in result.sets)]
     if kit.reference not in names:

@@ -37,6 +37,7 @@ class Device(_Model):
         parts: the different ``CPU part`` of all processors; an ARM big.LITTLE has several.
         board: of the device tree; empty where there is none.
         architecture: e.g. ``aarch64``.
+        emulated: whether an emulator ran it, so that no time and no memory says anything.
         cores: logical CPUs that the process could run on.
         memory_gib: of the machine.
         system: operating system and kernel.
@@ -48,6 +49,7 @@ class Device(_Model):
     parts: tuple[str, ...]
     board: str
     architecture: str
+    emulated: bool = False
     cores: PositiveInt
     memory_gib: float
     system: str
@@ -56,9 +58,10 @@ class Device(_Model):
 
     @property
     def name(self) -> str:
-        """The processor's, the board's, or of ARM its numbers."""
+        """The processor's, the board's, or of ARM its numbers; with a word where it is emulated."""
         arm = f"implementer {self.cpuinfo.get('CPU implementer', '?')}, part {', '.join(self.parts)}"
-        return self.cpuinfo.get("model name") or self.board or (arm if self.parts else self.architecture)
+        name = self.cpuinfo.get("model name") or self.board or (arm if self.parts else self.architecture)
+        return f"{name}, emulated" if self.emulated else name
 
 
 class State(_Model):

@@ -29,7 +29,7 @@ def device_grids(runs: Sequence[Run]) -> tuple[Grid, ...]:
 
     Accuracy is judged on as many of the kit's samples as every device answered, the host's on the same ones;
     the change is against FP32 of the same device. Latency and memory of the host are those of its run, where
-    that has them at the batch size and threads of the first device.
+    that has them at the batch size and threads of the first device that was timed.
     """
     known = {run.name: run for run in runs}
     kits: dict[tuple[str, str], list[Run]] = {}
@@ -43,21 +43,23 @@ def _grid(host: Run, devices: Sequence[Run]) -> Grid:
     all_measured = [run.device for run in devices if run.device is not None]
     n = min(len(one.labels) for measured in all_measured for one in measured.answers.values())
     rows: list[_Row] = [(f"{host.name}, the host",)]
-    rows += _host_rows(host.summary, all_measured[0], n)
+    timed = (configurations(one.summary) for one in all_measured)
+    rows += _host_rows(host.summary, all_measured[0], n, next((where for where in timed if where), ()))
     for run, measured in zip(devices, all_measured, strict=True):
         rows += [(run.name,), *_device_rows(measured, n)]
     title = f"Across devices; accuracy on the same {n} samples"
     return Grid(title, _HEAD, tuple(rows))
 
 
-def _host_rows(summary: Summary, measured: Measured, n: int) -> Iterator[_Row]:
+def _host_rows(
+    summary: Summary, measured: Measured, n: int, where: Sequence[tuple[int, int]]
+) -> Iterator[_Row]:
     kit, here = measured.kit, summary.environment.architecture
     keys: dict[str, str] = {}
     for one in kit.variants:
         if one.name != kit.reference or one.machines is None or here in one.machines:
             keys.setdefault(one.name, one.key)  # as on a device: the float model for this machine first
     reference = measured.host[keys[kit.reference]]
-    where = configurations(measured.summary)
     for name, key in keys.items():
         base = None if name == kit.reference else reference
         yield _row(summary, name, measured.judge(measured.host[key], base, n), where, (DASH, DASH), DASH)
@@ -73,7 +75,8 @@ def _device_rows(measured: Measured, n: int) -> Iterator[_Row]:
             judged = measured.judge(own, None if name == measured.kit.reference else reference, n)
             same = measured.judge(own, there, n).agreement
             against = optional(percent, same), _apart(own, there, n)
-        yield _row(measured.summary, name, judged, where, against, "failed")
+        untimed = "emulated" if judged is not None and measured.emulated else "failed"
+        yield _row(measured.summary, name, judged, where, against, untimed)
 
 
 def _row(

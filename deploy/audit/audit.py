@@ -34,6 +34,7 @@ def audit_model(
     target: str = "ort-x86",
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     disabled_optimizers: Sequence[str] = (),
+    graph: Path | None = None,
 ) -> AuditReport:
     """Audit any ONNX model: Q/DQ, QOperator, dynamically quantized, or float.
 
@@ -42,13 +43,15 @@ def audit_model(
         target: ``ort-x86`` or ``ort-arm64`` (its fusion decisions, emulated on any CPU).
         input_shapes: input name to shape, for inputs with unknown sizes beyond the batch.
         disabled_optimizers: ORT optimizers the model is deployed without, e.g. ``MatMulAddFusion``.
+        graph: what a session on the target saved as the graph it executes, instead of what this machine's
+            would execute.
 
     Raises:
         BadInput: the file is not a model, or a shape is missing or wrong.
         Unsupported: the target is not known, or the model cannot run on this ONNX Runtime.
     """
     chosen = _target(target)
-    executed = execute(Path(path), _CONFIG[chosen], input_shapes, disabled_optimizers)
+    executed = execute(Path(path), _CONFIG[chosen], input_shapes, disabled_optimizers, graph=graph)
     multiplications: list[Multiplication] = []
     risks: list[SaturationRisk] = []
     for node in executed.graph.graph.node:
@@ -70,7 +73,7 @@ def audit_model(
         multiplications=tuple(multiplications),
         leftovers=find_leftovers(executed),
         saturation=tuple(risks) if chosen is Target.ORT_X86 else (),
-        notes=tuple(_notes(executed, chosen, bool(risks), multiplications)),
+        notes=tuple(_notes(executed, chosen, bool(risks), multiplications, graph is None)),
         simulated=executed.simulated,
     )
 
@@ -119,10 +122,14 @@ def _not_meant(node: NodeProto, kind: Kind) -> Finding:
 
 
 def _notes(
-    executed: Executed, target: Target, risky: bool, multiplications: Sequence[Multiplication]
+    executed: Executed,
+    target: Target,
+    risky: bool,
+    multiplications: Sequence[Multiplication],
+    made_here: bool,
 ) -> Iterator[str]:
     nodes = executed.graph.graph.node
-    if target is Target.ORT_ARM64:
+    if target is Target.ORT_ARM64 and made_here:
         yield (
             "ort-arm64 is emulated: fusion decisions of ARM (session.qdqisint8allowed=1) on this CPU; float "
             "layouts and speed may differ on the device"

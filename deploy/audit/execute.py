@@ -62,6 +62,7 @@ def execute(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     disabled_optimizers: Sequence[str] = (),
     optimization: Optimization = Optimization.ALL,
+    graph: Path | None = None,
 ) -> Executed:
     """Optimize a model with ONNX Runtime and run the result once on a synthetic input of batch 1.
 
@@ -71,6 +72,8 @@ def execute(
         input_shapes: shapes of inputs with unknown sizes beyond the first dimension.
         disabled_optimizers: ORT optimizers to leave out.
         optimization: how far the graph is rewritten; ``OFF`` gives the graph as written.
+        graph: the graph that a session on another machine saved as what it executes, in place of the one that
+            is made here.
 
     Raises:
         BadInput: the file is not a model, or an input's size is unknown.
@@ -84,7 +87,7 @@ def execute(
         named, optimized, probe = (Path(folder) / f"{n}.onnx" for n in ("named", "optimized", "probe"))
         _save(model, named)
         settings = SessionSettings(
-            optimization=optimization,
+            optimization=optimization if graph is None else Optimization.OFF,
             optimized_model_path=optimized,
             disabled_optimizers=tuple(disabled_optimizers),
             config={
@@ -99,6 +102,8 @@ def execute(
             raise BadInput(str(error).replace(str(named), str(path))) from error
         except Unsupported as error:
             raise Unsupported(str(error).replace(str(named), str(path))) from error
+        if graph is not None:
+            _save(_load(graph), optimized)
         executed = onnx.load(str(optimized))
         tensors = {
             name: TensorInfo(tuple(t.dims), onnx.helper.tensor_dtype_to_np_dtype(t.data_type))

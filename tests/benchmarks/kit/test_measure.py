@@ -92,6 +92,7 @@ def test_everything_that_figures_are_made_of_is_kept(result: Path, packed: Path)
     assert found["kit"] == hashlib.sha256((packed / "kit.json").read_bytes()).hexdigest()
     assert found["packages"].keys() == {"numpy", "onnxruntime"}
     assert found["device"]["cpuinfo"]
+    assert found["device"]["emulated"] is False
     assert found["before"].keys() == found["after"].keys() == {"celsius", "mhz", "governor"}
     assert found["skipped"].keys() == {OTHER}
     assert {name: one["count"] for name, one in found["answers"].items()} == {"fp32": 40, OWN: 40}

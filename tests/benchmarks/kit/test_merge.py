@@ -15,13 +15,13 @@ from benchmarks.kit.measure import seal
 from benchmarks.kit.merge import merge
 from benchmarks.kit.record import record_path
 from benchmarks.kit.samples import choose
-from benchmarks.report.cells import label
+from benchmarks.report.cells import Grid, label
 from benchmarks.report.devices import device_grids
 from benchmarks.report.runs import load_runs
 from deploy.onnxruntime.run import OrtRunner
 from deploy.pipeline.line import open_run
 from quant.errors import BadInput
-from tests.benchmarks.kit.conftest import OTHER, OWN
+from tests.benchmarks.kit.conftest import OTHER, OWN, Measure
 from tests.octavo.project import call
 
 Change = Callable[[dict[str, Any]], object]
@@ -85,6 +85,57 @@ def test_a_device_stands_beside_the_host_in_one_report(
         assert "Example Board 5" in written
     assert "Example Board 5 · INT8" in page
     assert "Logits off by" in text
+
+
+def _parts(grid: Grid) -> list[list[tuple[str, ...]]]:
+    """The table's rows: the host's, then each device's."""
+    parts: list[list[tuple[str, ...]]] = []
+    for row in grid.rows:
+        if len(row) == 1:
+            parts.append([])
+        parts[-1].append(row)
+    return parts
+
+
+def test_an_emulated_device_has_answers_and_no_times(
+    run: Path, packed: Path, result: Path, measure: Measure, tmp_path: Path
+) -> None:
+    out = tmp_path / "emulated.json"
+    done = measure(packed, "--emulated", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "no times and no memory are measured" in done.stderr
+    raw = json.loads(out.read_text())
+    assert (raw["device"]["emulated"], raw["sets"]) == (True, [])
+    for variant in merge(run, out).summary.variants:
+        assert variant.accuracy is not None
+        assert variant.latency is variant.memory is None
+        assert "times and memory would be the emulator's" in (variant.note or "")
+    runs = load_runs([run, out, result])
+    (grid,) = device_grids(runs)
+    host, emulated, real = (
+        next(row for row in part if len(row) > 1 and row[0] == label(OWN)) for part in _parts(grid)
+    )
+    assert emulated[1:5] == real[1:5]
+    assert emulated[5:] == ("emulated", "–", "–")
+    assert all(" ms" in row[5] for row in (host, real))  # the host's are those of the device that was timed
+    report = call("report", run, out, "--out", tmp_path / "report")
+    assert report.exit_code == 0, report.output
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert ", emulated" in text
+    assert "times and memory would be the emulator's" in text
+
+
+def test_times_that_an_emulated_device_sends_are_not_shown(
+    run: Path, changed: Callable[[Change], Path]
+) -> None:
+    path = changed(lambda r: r["device"].update(emulated=True))
+    found = merge(run, path).summary
+    assert (
+        {variant.latency for variant in found.variants}
+        == {variant.memory for variant in found.variants}
+        == {None}
+    )
+    assert found.noise == ()
 
 
 def test_the_table_across_devices_judges_all_on_the_same_samples(

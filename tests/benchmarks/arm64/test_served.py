@@ -1,0 +1,48 @@
+"""A container that does not start is told with the engine's own words, and none is left."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.arm64.cpus import CPUS
+from benchmarks.arm64.served import Served
+from quant.errors import BadInput
+
+ENGINE = """#!/bin/sh
+echo "$@" >> {log}
+case $1 in
+  run) echo 1234 ;;
+  container) echo false ;;
+  logs) echo "bundle.zip: was made for target ort-x86" >&2 ;;
+esac
+"""
+
+
+def engine(folder: Path, text: str) -> str:
+    script = folder / "engine"
+    script.write_text(text)
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_a_server_that_ends_is_told_and_taken_away(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    name = engine(tmp_path, ENGINE.format(log=log))
+    served = Served(name, "image", tmp_path / "bundle.zip", CPUS["cortex-a72"], tmp_path)
+    with pytest.raises(BadInput, match="was made for target ort-x86"), served:
+        pass
+    calls = log.read_text().splitlines()
+    assert calls[-1] == "rm --force 1234"
+    assert "--read-only --cap-drop=all" in calls[0]
+    assert f"{tmp_path}/cpuinfo:/proc/cpuinfo:ro" in calls[0]
+    assert "QEMU_CPU=cortex-a72" in calls[0]
+    assert "0xd08" in (tmp_path / "cpuinfo").read_text()
+
+
+def test_an_engine_that_refuses_is_quoted(tmp_path: Path) -> None:
+    name = engine(tmp_path, "#!/bin/sh\necho 'image not known' >&2\nexit 125\n")
+    with pytest.raises(BadInput, match="run failed: image not known"):
+        Served(name, "image", tmp_path / "bundle.zip", CPUS["cortex-a72"], tmp_path).__enter__()
+    missing = Served(str(tmp_path / "none"), "image", tmp_path, CPUS["cortex-a72"], tmp_path)
+    with pytest.raises(BadInput, match="is not installed"):
+        missing.__enter__()
