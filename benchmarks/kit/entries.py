@@ -53,7 +53,7 @@ def there(line: Line, source: str) -> Path:
 
 
 def _floats(line: Line, targets: set[str]) -> list[Entry]:
-            f"a kit is measured with ONNX Runtime, or TensorRT 10 and later, and neither runs {foreign[0]}; "
+    """The float model: in its best graph for some machines, for all others, and for TensorRT."""
     found = []
     for target in line.targets:
         key = float_variant(target)
@@ -82,7 +82,7 @@ def _quantized(line: Line, variants: Sequence[str], targets: Sequence[str]) -> l
     foreign = [target for target in asked or known.values() if target not in _KNOWN]
     if foreign and (asked or len(foreign) == len(known)):
         raise Unsupported(
-            f"a kit is measured with ONNX Runtime or TensorRT 10 and later, and none of them runs {foreign[0]}; "
+            f"a kit is measured with ONNX Runtime, or TensorRT 10 and later, and neither runs {foreign[0]}; "
             f"a kit can be for {', '.join(_KNOWN)}"
         )
     found = []

@@ -450,7 +450,7 @@ class _Measurement:
 
     def memory(self, running: dict[str, _Process]) -> Json:
         """What else there is to know of each process."""
-        return dict.fromkeys(running, {})
+        return {name: {} for name in running}
 
     def run(self, name: str, running: dict[str, _Process], calls: int) -> list[float]:
         if name in self.errors:
