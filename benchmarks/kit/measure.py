@@ -518,6 +518,7 @@ class _Engines(_Measurement):
                 self.fail(name, error)
                 return
             seconds = process.opened["seconds"]
+            self.say(f"{name}: built in {seconds:.1f} s")
         builds[name] = {"own": own, "seconds": seconds, "why": why}
         plan = self.plan(entry)
         builds[name].update(sha256=_sha256(plan), bytes=plan.stat().st_size)

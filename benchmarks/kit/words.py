@@ -23,7 +23,7 @@ def engine_note(part: EnginePart, name: str) -> str | None:
         note = "the run's own engine"
     else:
         why = f": the run's {build.why}" if build.why else ""
-        note = f"engine built there in {build.seconds:.0f} s{why}"
+        note = f"engine built there in {build.seconds:.1f} s{why}"
     mib = [gpu.steady_mib for gpu in _memory(part, name)]
     return f"{note}; {np.median(mib):.0f} MiB of the GPU's memory" if mib else note
 

@@ -145,8 +145,8 @@ def test_cpu_and_gpu_of_one_device_are_two_columns(
     assert [row[0] for row in grid.rows if len(row) == 1] == ["run, the host", cpu.name, gpu.name]
     assert [row[0] for row in grid.rows].count("INT8 (tensorrt)") == 2, "the host simulates it"
     monkeypatch.setattr("benchmarks.kit.remote.measure_on", lambda *_: out)
-    told = call("bench", run, "--host", "user@device", "--json").stdout
-    assert [one["environment"]["gpu"] for one in json.loads(f"[{told.replace('}\n{', '},{')}]")] == [None, gpu.name]
+    told = call("bench", run, "--host", "user@device", "--json").stdout.replace("}\n{", "},{")
+    assert [one["environment"]["gpu"] for one in json.loads(f"[{told}]")] == [None, gpu.name]
 
 
 def test_without_tensorrt_the_rows_say_what_to_install_and_the_others_go_on(
