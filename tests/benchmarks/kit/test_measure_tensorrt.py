@@ -168,6 +168,17 @@ def test_without_tensorrt_the_rows_say_what_to_install_and_the_others_go_on(
     assert refused.stderr == f"measure.py: not installed: {bare} {INSTALL}\n"
 
 
+def test_without_onnxruntime_its_rows_say_so_beside_the_gpus(
+    run: Path, both: Path, start: Start, tmp_path: Path
+) -> None:
+    said = finished(start(both, "--out", tmp_path / "result.json"))
+    (measured,) = merge_all(run, tmp_path / "result.json")
+    notes = {variant.name: variant.note or "" for variant in measured.summary.variants}
+    assert [name for name, note in notes.items() if "engine built" in note] == ["fp32", FP16, INT8]
+    assert notes["int8-ort-x86"].endswith("-m pip install onnxruntime")
+    assert "fp32: not installed" not in said, "TensorRT runs it"
+
+
 @pytest.mark.parametrize(
     ("variable", "said"),
     [
