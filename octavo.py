@@ -522,7 +522,10 @@ def kit(
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(metavar="TARGET", help="ort-x86 or ort-arm64; both by default. Repeatable."),
+        typer.Option(
+            metavar="TARGET",
+            help="ort-x86, ort-arm64 or tensorrt; all that the run has by default. Repeatable.",
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="How many of the validation set, at most.")] = 256,
     out: Annotated[
@@ -530,19 +533,21 @@ def kit(
         typer.Option(metavar="FILE.zip", help="Or a new folder; RUN/kit.zip by default."),
     ] = None,
 ) -> None:
-    """Pack a run for a device that has nothing but Python, numpy and ONNX Runtime.
+    """Pack a run for a device that has nothing but Python, numpy and ONNX Runtime, or TensorRT and pycuda.
 
     There, unpack it and run `python3 measure.py`, which takes two minutes and leaves result.json; here,
     `octavo report RUN result.json` shows the device beside this machine.
 
-    The kit has the float model, the variants for ONNX Runtime, preprocessed samples with labels, and
-    checksums; the same run gives the same bytes. It is measured on the device's CPU. RUN/kits keeps what is
-    needed to know the result again.
+    The kit has the float model, the variants, preprocessed samples with labels, and checksums; the same run
+    gives the same bytes. ONNX Runtime is measured on the device's CPU, TensorRT on its GPU, where engines are
+    built first, unless those that `octavo build` left in the run fit. RUN/kits keeps what is needed to know
+    the result again.
     """
     from benchmarks.kit.pack import pack
 
     packed = pack(run, out, variant or (), target or (), samples)
-    _say(f"{', '.join(packed.variants)}; {packed.samples} samples; kit {packed.identity[:16]}")
+    engines = f"; engines of {', '.join(packed.engines)}" if packed.engines else ""
+    _say(f"{', '.join(packed.variants)}{engines}; {packed.samples} samples; kit {packed.identity[:16]}")
     print(f"{packed.path}: {packed.size_bytes / 2**20:.1f} MiB")
 
 
@@ -574,12 +579,13 @@ def misplaced(home: Path) -> str | None:
 
 
 def _bench_on(host: str, run: Path, python: str, json: bool) -> None:
-    from benchmarks.kit.merge import merge
+    from benchmarks.kit.merge import merge_all
     from benchmarks.kit.remote import measure_on
 
     result = measure_on(host, run, _say, python)
     if json:
-        print(merge(run, result).summary.model_dump_json(indent=2))
+        for measured in merge_all(run, result):
+            print(measured.summary.model_dump_json(indent=2))
     else:
         report([run, result])
 

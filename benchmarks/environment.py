@@ -33,6 +33,7 @@ class Environment:
         packages: package name to version, installed ones only.
         commit: commit of Octavo, with ``-dirty`` when files differ from it; ``None`` outside its repository.
         thread_variables: thread settings taken from environment variables.
+        gpu: name and runtime of the GPU that ran the models; ``None`` where the CPU did.
     """
 
     cpu: str
@@ -46,6 +47,7 @@ class Environment:
     packages: dict[str, str]
     commit: str | None
     thread_variables: dict[str, str]
+    gpu: str | None = None
 
 
 def describe_environment() -> Environment:

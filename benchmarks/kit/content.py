@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
-__all__ = ["Answers", "Entry", "How", "Kit"]
+__all__ = ["Answers", "Entry", "How", "Kit", "Runtime"]
+
+Runtime = Literal["onnxruntime", "tensorrt"]
 
 
 class _Model(BaseModel):
@@ -19,26 +21,31 @@ class Entry(_Model):
     """A model of a kit.
 
     Attributes:
-        key: unique in the kit; its folder's name.
+        key: unique in the kit.
         name: what it is called where it is measured; the float model has a file for some machines, and one
             for all others.
         target: what it was made for.
+        runtime: what runs it on the device; TensorRT does so on any machine that has a GPU.
         machines: where it is measured, as Python's ``platform.machine()`` calls them; None for everywhere.
-        file: path in the kit.
+        file: path in the kit; two entries may share one.
         source: path in the run.
         session: how it is opened, see `deploy.onnxruntime.build.settings_to`.
         exact: what `config` of that has besides on an x86 CPU without VNNI, where 8-bit products of unguarded
             weights overflow 16-bit sums: ONNX Runtime's slower kernels do not.
+        engine: path in the kit of an engine that the run built of it, with its manifest beside it; used where
+            it fits the device, see `deploy.tensorrt.manifest`, which else builds one of ``file``.
     """
 
     key: str
     name: str
     target: str
+    runtime: Runtime = "onnxruntime"
     machines: tuple[str, ...] | None
     file: str
     source: str
     session: dict[str, Any]
     exact: dict[str, str] = {}
+    engine: str | None = None
 
 
 class How(_Model):
@@ -79,7 +86,7 @@ class Kit(_Model):
         samples: how many.
         labels: of each, class numbers.
         names: what the validation set calls each.
-        variants: the models; of two with one name the first that fits a machine is measured there.
+        variants: the models; of two for a runtime with one name the first that fits a machine is measured.
         measure: how.
         files: SHA-256 of every other file of the kit.
     """

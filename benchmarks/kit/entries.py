@@ -4,17 +4,24 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.kit.content import Entry
+from benchmarks.kit.content import Entry, Runtime
 from benchmarks.run_variants import RUN_ON, lowered
 from deploy.onnxruntime.build import EXACT_ON_X86, SessionSettings, settings_to
 from deploy.pipeline.export import FLOAT_FILE
 from deploy.pipeline.line import FLOAT, Line, float_variant
+from deploy.tensorrt.cache import MANIFEST, PLAN
+from deploy.tensorrt.engines import model_sha256
+from deploy.tensorrt.manifest import read_manifest
+from deploy.tensorrt.runs import TARGET as TENSORRT
 from export.targets import Target, get_target
 from quant.encoding import WeightGuard
 from quant.errors import BadInput, Unsupported
 from quant.words import near
 
 __all__ = ["entries_of", "there"]
+
+_KNOWN: dict[str, Runtime] = {**dict.fromkeys(RUN_ON, "onnxruntime"), TENSORRT: "tensorrt"}
+"""Target to what runs it on a device."""
 
 
 def entries_of(line: Line, variants: Sequence[str], targets: Sequence[str]) -> list[Entry]:
@@ -23,11 +30,11 @@ def entries_of(line: Line, variants: Sequence[str], targets: Sequence[str]) -> l
     Args:
         line: the run.
         variants: names of quantized variants; all where empty.
-        targets: only those for these; all that ONNX Runtime executes where empty.
+        targets: only those for these; all that a device can be measured with where empty.
 
     Raises:
         BadInput: the run has no such variant or target, or its files are not there.
-        Unsupported: what was asked for is not executed by ONNX Runtime.
+        Unsupported: no device is measured with what was asked for.
     """
     quantized = _quantized(line, variants, targets)
     return _floats(line, {entry.target for entry in quantized}) + quantized
@@ -46,14 +53,20 @@ def there(line: Line, source: str) -> Path:
 
 
 def _floats(line: Line, targets: set[str]) -> list[Entry]:
-    """The float model in its best graph for some machines, then the one for all others."""
+    """The float model: in its best graph for some machines, for all others, and for TensorRT."""
     found = []
     for target in line.targets:
         key = float_variant(target)
-        wanted = target.lowers_float and target.name in targets
+        wanted = target.lowers_float and target.name in targets & RUN_ON.keys()
         if wanted and not _same(line, f"{key}/model.onnx", FLOAT_FILE):
             found.append(_entry(key, FLOAT, target.name, RUN_ON[target.name], f"{key}/model.onnx"))
-    return [*found, _entry(FLOAT, FLOAT, "onnx", None, FLOAT_FILE)]
+    if targets & RUN_ON.keys():
+        found.append(_entry(FLOAT, FLOAT, "onnx", None, FLOAT_FILE))
+    if TENSORRT in targets:
+        half = float_variant(get_target(TENSORRT))
+        found.append(_engine(line, f"{FLOAT}@{TENSORRT}", FLOAT, FLOAT_FILE, f"models/{FLOAT}/model.onnx"))
+        found.append(_engine(line, half, half, f"{half}/model.onnx"))
+    return found
 
 
 def _quantized(line: Line, variants: Sequence[str], targets: Sequence[str]) -> list[Entry]:
@@ -66,19 +79,22 @@ def _quantized(line: Line, variants: Sequence[str], targets: Sequence[str]) -> l
                 f"the run has no variant '{name}'{near(name, known)}; it has {', '.join((FLOAT, *known))}"
             )
     asked = [*targets, *(known[name] for name in variants if name != FLOAT)]
-    foreign = [target for target in asked or known.values() if target not in RUN_ON]
+    foreign = [target for target in asked or known.values() if target not in _KNOWN]
     if foreign and (asked or len(foreign) == len(known)):
         raise Unsupported(
-            f"a kit is measured with ONNX Runtime; engines for {foreign[0]} are built where they "
-            f"run: `python -m benchmarks.gpu prepare {line.workspace.root} --out FOLDER` packs a kit for that"
+            f"a kit is measured with ONNX Runtime, or TensorRT 10 and later, and neither runs {foreign[0]}; "
+            f"a kit can be for {', '.join(_KNOWN)}"
         )
-    found = [
-        _entry(
-            name, name, target, RUN_ON[target], f"{name}/model.onnx", _exact(line, name, get_target(target))
-        )
-        for name, target in known.items()
-        if target in (targets or RUN_ON) and target in RUN_ON and name in (variants or known)
-    ]
+    found = []
+    for name, target in known.items():
+        if target not in (targets or _KNOWN) or target not in _KNOWN or name not in (variants or known):
+            continue
+        source = f"{name}/model.onnx"
+        if target == TENSORRT:
+            found.append(_engine(line, name, name, source))
+        else:
+            exact = _exact(line, name, get_target(target))
+            found.append(_entry(name, name, target, RUN_ON[target], source, exact))
     if not found:
         raise BadInput(f"none of {', '.join(variants)} is for {', '.join(targets) or 'a device'}")
     return found
@@ -101,6 +117,29 @@ def _entry(
         source=source,
         session=settings_to(SessionSettings()),
         exact=exact or {},
+    )
+
+
+def _engine(line: Line, key: str, name: str, source: str, file: str | None = None) -> Entry:
+    """A model for TensorRT, with the engine that the run has of it, unless that is of an older model."""
+    file = file or f"models/{key}/model.onnx"
+    path = there(line, source)
+    plan, engine = path.with_name(PLAN), None
+    if plan.is_file():
+        read_manifest(plan)  # damaged ones are refused here, not on the device
+        made_of = json.loads(path.with_name(MANIFEST).read_bytes()).get("model")
+        engine = str(Path(file).with_name(PLAN)) if made_of == model_sha256(path) else None
+    target = "onnx" if name == FLOAT else TENSORRT
+    return Entry(
+        key=key,
+        name=name,
+        target=target,
+        runtime="tensorrt",
+        machines=None,
+        file=file,
+        source=source,
+        session={},
+        engine=engine,
     )
 
 

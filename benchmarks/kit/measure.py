@@ -2,22 +2,25 @@
 
     python3 measure.py
 
-Needs Linux, Python 3.9 or later, numpy and onnxruntime. Leaves ``result.json``: what the device is, every
-timed call, the memory of every process and every answer. No figure is computed here; bring the file back
-and `octavo report RUN result.json` does that. The file is written after each part, and the same command goes
-on where it was interrupted.
+Needs Linux, Python 3.9 or later, numpy and onnxruntime; for models for TensorRT, of which a GPU's engines are
+built first, tensorrt and pycuda. Leaves ``result.json``: what the device is, every timed call, the memory of
+every process and every answer. No figure is computed here; bring the file back and
+`octavo report RUN result.json` does that. The file is written after each part, and the same command goes on
+where it was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import gc
 import importlib.util
 import json
 import os
 import platform
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,8 +35,10 @@ PYTHON = (3, 9)
 BAD_INPUT, INTERRUPTED = 2, 130
 ROOT = Path(__file__).resolve().parent
 KIT = "kit.json"
+ORT, TENSORRT = "onnxruntime", "tensorrt"  # what runs a model
 ANSWERS_SHARE = 0.45  # of the time; the rest is for latency
 LONGEST_S = 600  # of one order to a process
+BUILD_S = 3600  # of building one engine
 WANTED_SETS = 5  # calls are cut before there are fewer processes than this
 LEAST_SETS = 2  # an interval is made of the differences between processes
 CPUINFO = (
@@ -62,26 +67,61 @@ class _Worker:
     """One model, run on order; `serve` reads orders as lines of JSON."""
 
     def __init__(self) -> None:
-        self.session: Any = None
+        self.call: Any = None  # from a name and an input to a list of outputs
+        self.engine: Any = None
         self.feeds: dict[str, Any] = {}
+        self.told: tuple[type[Exception], ...] = (Failed,)  # errors whose text says all
 
-    def open(self, entry: Json, kit: Json, threads: int, cpus: list[int] | None) -> Json:
+    def tensorrt(self) -> Any:
+        module = _load_tensorrt()
+        self.told = (Failed, module.Failed)
+        return module
+
+    def describe(self) -> Json:
+        gpu: Json = self.tensorrt().describe()
+        return gpu
+
+    def build(self, model: str, plan: str, batches: list[int]) -> Json:
+        built: Json = self.tensorrt().build(ROOT / model, Path(plan), batches)
+        return built
+
+    def open(
+        self, entry: Json, kit: Json, threads: int, cpus: list[int] | None, plan: str | None = None
+    ) -> Json:
         if cpus is not None:
             os.sched_setaffinity(0, cpus)  # before the runtime makes its threads, which inherit it
         import numpy
-        import onnxruntime
 
         self.numpy, self.input = numpy, kit["input"]
+        if plan is None:
+            return self.open_session(entry, kit, threads)
+        module = self.tensorrt()
+        trt, cuda, packages = module.runtime()
+        imported, began = _status("VmRSS"), time.perf_counter_ns()
+        self.engine = module.Engine(trt, cuda, Path(plan))
+        self.call = self.engine.call
+        return {
+            "load_ms": (time.perf_counter_ns() - began) / 1e6,
+            "imported_mib": imported,
+            "loaded_mib": _status("VmRSS"),
+            "packages": {"numpy": numpy.__version__, **packages},
+            "most": self.engine.most,
+            "gpu_mib": self.engine.used_mib,
+        }
+
+    def open_session(self, entry: Json, kit: Json, threads: int) -> Json:
+        import onnxruntime
+
         imported, began = _status("VmRSS"), time.perf_counter_ns()
         try:
-            self.session = _build_session(onnxruntime, entry, threads)
+            session = _build_session(onnxruntime, entry, threads)
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             here, made = onnxruntime.__version__, kit["onnxruntime"]
             hint = "" if here == made else f"by onnxruntime {here}, packed with {made}: "
             raise Failed(f"{hint}{error}") from None
-        self.outputs = [output.name for output in self.session.get_outputs()]
+        self.call = functools.partial(session.run, [output.name for output in session.get_outputs()])
         took = (time.perf_counter_ns() - began) / 1e6
-        packages = {"numpy": numpy.__version__, "onnxruntime": onnxruntime.__version__}
+        packages = {"numpy": self.numpy.__version__, "onnxruntime": onnxruntime.__version__}
         loaded = _status("VmRSS")
         return {"load_ms": took, "imported_mib": imported, "loaded_mib": loaded, "packages": packages}
 
@@ -90,7 +130,7 @@ class _Worker:
         return {}
 
     def answer(self, first: int, count: int) -> Json:
-        values = self.session.run(self.outputs, {self.input: self.samples(first, count)})
+        values = self.call({self.input: self.samples(first, count)})
         logits = self.numpy.ascontiguousarray(values[0], dtype=self.numpy.dtype("<f4"))
         if len(values) != 1 or logits.ndim != 2 or len(logits) != count:
             raise ValueError(f"expected one output [{count}, K], the model gave {[v.shape for v in values]}")
@@ -99,18 +139,30 @@ class _Worker:
         return {"outputs": logits.shape[1], "float32": base64.b64encode(logits.tobytes()).decode("ascii")}
 
     def run(self, calls: int) -> Json:
-        run, outputs, feeds, clock = self.session.run, self.outputs, self.feeds, time.perf_counter_ns
+        call, feeds, clock = self.call, self.feeds, time.perf_counter_ns
         times = [0] * calls
+        free = None if self.engine is None else self.engine.free_mib()
         gc.collect()
         gc.disable()
         try:
             for i in range(calls):
                 began = clock()
-                run(outputs, feeds)
+                call(feeds)
                 times[i] = clock() - began
         finally:
             gc.enable()
-        return {"ns": times, "resident_mib": _status("VmRSS"), "peak_mib": _status("VmHWM")}
+        used = None if free is None else self.engine.count_used(free)
+        return {
+            "ns": times,
+            "resident_mib": _status("VmRSS"),
+            "peak_mib": _status("VmHWM"),
+            "gpu_mib": used,
+        }
+
+    def close(self) -> None:
+        if self.engine is not None:
+            self.call = None
+            self.engine.close()
 
     def samples(self, first: int, count: int) -> Any:
         """Inputs [count, ...], float32; of images, codes [N, C, H, W] are looked up in a table [C, 256]."""
@@ -151,13 +203,24 @@ def _serve() -> int:
             order = json.loads(line)
             try:
                 reply = getattr(worker, order.pop("do"))(**order)
-            except Failed as error:
-                reply = {"error": str(error)}
             except Exception as error:
-                reply = {"error": f"{type(error).__name__}: {error}"}
+                plain = isinstance(error, worker.told)
+                reply = {"error": str(error) if plain else f"{type(error).__name__}: {error}"}
             answers.write(json.dumps(reply) + "\n")
             answers.flush()
+        worker.close()
     return 0
+
+
+def _load_tensorrt() -> Any:
+    """The second file of a kit that has models for TensorRT: a CPU's kit goes without."""
+    path = ROOT / "measure_tensorrt.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise Failed(f"{path.name} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _status(field: str) -> float:
@@ -173,10 +236,12 @@ def _status(field: str) -> float:
 
 
 class _Process:
-    """A fresh process with one open model."""
+    """A fresh process that was given its first order, such as to open a model."""
 
-    def __init__(self, entry: Json, kit: Json, settings: Json) -> None:
+    def __init__(self, do: str, longest_s: float = LONGEST_S, **order: Any) -> None:
         import tempfile
+
+        self.longest_s = longest_s
 
         flags = [f for f, on in (("-I", sys.flags.isolated), ("-S", sys.flags.no_site)) if on]
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
@@ -187,9 +252,7 @@ class _Process:
             stderr=self.errors,
         )
         try:
-            told = {key: kit[key] for key in ("input", "onnxruntime")}
-            how = {"threads": settings["threads"], "cpus": settings["cpus"]}
-            self.opened = self.ask("open", entry=entry, kit=told, **how)
+            self.opened = self.ask(do, **order)
         except BaseException:
             self.close()
             raise
@@ -206,9 +269,9 @@ class _Process:
             raise self.died() from None
         with selectors.DefaultSelector() as selector:
             selector.register(self.child.stdout, selectors.EVENT_READ)
-            if not selector.select(LONGEST_S):
+            if not selector.select(self.longest_s):
                 self.child.kill()
-                raise Failed(f"'{do}' took longer than {LONGEST_S} s")
+                raise Failed(f"'{do}' took longer than {self.longest_s} s")
         line = self.child.stdout.readline()
         if not line:
             raise self.died()
@@ -256,13 +319,18 @@ class _Process:
 
 
 class _Measurement:
-    """What is measured, in parts; each is in the file before the next one begins."""
+    """What one runtime does, in steps; each is in the file before the next one begins.
 
-    def __init__(self, out: Path, kit: Json, entries: list[Json], result: Json, minutes: float) -> None:
-        self.out, self.kit, self.entries, self.result = out, kit, entries, result
+    ``part`` is where in the result: all of it, or a part of its own for TensorRT.
+    """
+
+    def __init__(
+        self, out: Path, kit: Json, entries: list[Json], result: Json, part: Json, minutes: float
+    ) -> None:
+        self.out, self.kit, self.entries, self.result, self.part = out, kit, entries, result, part
         self.began, self.total = time.monotonic(), 60 * minutes
-        self.settings: Json = result["settings"]
-        self.errors: dict[str, str] = result["errors"]
+        self.settings: Json = part["settings"]
+        self.errors: dict[str, str] = part["errors"]
 
     @property
     def left(self) -> float:
@@ -270,10 +338,10 @@ class _Measurement:
 
     def do(self) -> None:
         for i, entry in enumerate(self.entries):
-            if entry["name"] not in {**self.result["answers"], **self.errors}:
+            if entry["name"] not in {**self.part["answers"], **self.errors}:
                 self.answers(entry, ANSWERS_SHARE * self.total * (i + 1) / len(self.entries))
                 self.save()
-        sets: list[Json] = self.result["sets"]
+        sets: list[Json] = self.part["sets"]
         alive = [entry for entry in self.entries if entry["name"] not in self.errors]
         if "calls" not in self.settings:
             self.settings["calls"] = self.affordable(alive)
@@ -290,21 +358,24 @@ class _Measurement:
             self.save()
             last = time.monotonic() - began
             alive = [entry for entry in alive if entry["name"] not in self.errors]
-        self.result["after"] = _state(self.settings["cpus"])
-        self.result["finished"] = True
-        self.save()
+
+    def open(self, entry: Json, **more: Any) -> _Process:
+        told = {key: self.kit[key] for key in ("input", "onnxruntime")}
+        how = {key: self.settings[key] for key in ("threads", "cpus")}
+        return _Process("open", entry=entry, kit=told, **how, **more)
 
     def answers(self, entry: Json, until: float) -> None:
         """Logits of the samples, or of the first of them where time is short; the order is a random one."""
         name, batch = entry["name"], self.settings["accuracy_batch"]
-        reference = self.result["answers"].get(self.kit["reference"], {})
+        reference = self.part["answers"].get(self.kit["reference"], {})
         wanted = reference.get("count", self.kit["samples"])
         began, done, parts, outputs = time.monotonic(), 0, [], 0
         try:
             with ExitStack() as stack:
-                process = _Process(entry, self.kit, self.settings)
+                process = self.open(entry)
                 stack.callback(process.close)
-                self.result["packages"] = process.opened["packages"]
+                self.part["packages"] = process.opened["packages"]
+                batch = min(batch, process.opened.get("most", batch))
                 opened = time.monotonic()
                 while done < wanted and (not done or time.monotonic() - self.began < until):
                     reply = process.ask("answer", first=done, count=min(batch, wanted - done))
@@ -317,7 +388,7 @@ class _Measurement:
             return
         if done < wanted:
             self.say(f"{name}: answers {done} of {wanted}, for want of time")
-        self.result["answers"][name] = {
+        self.part["answers"][name] = {
             "count": done,
             "outputs": outputs,
             "float32": base64.b64encode(b"".join(parts)).decode("ascii"),
@@ -327,7 +398,7 @@ class _Measurement:
 
     def affordable(self, alive: list[Json]) -> int:
         """Steady calls per process: the run's number, or fewer, so that there is time for some processes."""
-        s, known = self.settings, [self.result["answers"][entry["name"]] for entry in alive]
+        s, known = self.settings, [self.part["answers"][entry["name"]] for entry in alive]
         known += known[:1]  # the reference runs twice
         opening = sum(one["open_s"] for one in known)
         call = sum(one["sample_s"] for one in known) * s["batch"]
@@ -349,7 +420,7 @@ class _Measurement:
         with ExitStack() as stack:
             for name, entry in subjects.items():
                 try:
-                    running[name] = _Process(entry, self.kit, s)
+                    running[name] = self.open(entry)
                     stack.callback(running[name].close)
                     running[name].ask("feed", first=0, count=s["batch"])
                 except Failed as error:
@@ -364,6 +435,7 @@ class _Measurement:
                 start, now = number % len(names), min(s["turn"], s["calls"] - done)
                 for name in names[start:] + names[:start]:
                     steady[name] += self.run(name, running, 1 + now)[1:]  # the first finds strange caches
+            more = self.memory({name: running[name] for name in names if name not in self.errors})
             for name in names:
                 if name not in self.errors:
                     rows[name] = {
@@ -372,8 +444,13 @@ class _Measurement:
                         "warmup_ms": warmup[name],
                         "steady_ms": steady[name],
                         "footprint": running[name].footprint(),
+                        **more[name],
                     }
         return rows
+
+    def memory(self, running: dict[str, _Process]) -> Json:
+        """What else there is to know of each process."""
+        return {name: {} for name in running}
 
     def run(self, name: str, running: dict[str, _Process], calls: int) -> list[float]:
         if name in self.errors:
@@ -397,6 +474,75 @@ class _Measurement:
         clock = int(time.monotonic() - self.began)
         end = "\r" if again else "\n"
         print(f"[{clock // 60}:{clock % 60:02d}] {text}", end=end, file=sys.stderr, flush=True)
+
+
+class _Engines(_Measurement):
+    """Models for TensorRT: their engines are built first, in time of their own."""
+
+    def do(self) -> None:
+        for entry in self.entries:
+            if entry["name"] not in self.errors and not self.is_built(entry):
+                self.build(entry)
+                self.save()
+        self.began = time.monotonic()
+        super().do()
+
+    def is_built(self, entry: Json) -> bool:
+        built: Json = self.part["builds"].get(entry["name"], {})
+        return bool(built) and self.plan(entry).is_file() and _sha256(self.plan(entry)) == built["sha256"]
+
+    def plan(self, entry: Json) -> Path:
+        """The engine's file: the kit's, or one that is built here."""
+        own = self.part["builds"].get(entry["name"], {}).get("own")
+        return ROOT / str(entry["engine"]) if own else _engines_of(self.out) / f"{entry['key']}.plan"
+
+    def build(self, entry: Json) -> None:
+        name, s, builds = entry["name"], self.settings, self.part["builds"]
+        builds.pop(name, None)
+        plan, why, seconds = self.plan(entry), "", None
+        if entry["engine"] is not None:
+            manifest = (ROOT / str(entry["engine"])).with_suffix(".json")
+            why = _load_tensorrt().unfit(manifest, self.result["device"]["gpu"], s["batch"])
+        own = entry["engine"] is not None and not why
+        if not own:
+            if why:
+                self.say(f"{name}: the kit's engine {why}")
+            self.say(f"{name}: building the engine, which may take minutes")
+            plan.parent.mkdir(parents=True, exist_ok=True)
+            batches = [1, s["batch"], max(s["batch"], s["accuracy_batch"])]
+            try:
+                order = {"model": entry["file"], "plan": str(plan.resolve()), "batches": batches}
+                process = _Process("build", BUILD_S, **order)
+                process.close()
+            except Failed as error:
+                self.fail(name, error)
+                return
+            seconds = process.opened["seconds"]
+            self.say(f"{name}: built in {seconds:.1f} s")
+        builds[name] = {"own": own, "seconds": seconds, "why": why}
+        plan = self.plan(entry)
+        builds[name].update(sha256=_sha256(plan), bytes=plan.stat().st_size)
+
+    def open(self, entry: Json, **more: Any) -> _Process:
+        return super().open(entry, plan=str(self.plan(entry).resolve()), **more)
+
+    def memory(self, running: dict[str, _Process]) -> Json:
+        told = _load_tensorrt().memory_of_processes()
+        return {
+            name: {
+                "gpu": {
+                    "loaded_mib": process.opened["gpu_mib"],
+                    "steady_mib": process.last["gpu_mib"],
+                    "process_mib": told.get(process.child.pid),
+                }
+            }
+            for name, process in running.items()
+        }
+
+
+def _engines_of(out: Path) -> Path:
+    """Where engines are kept until the result is finished."""
+    return out.with_name(f".{out.name}.engines")
 
 
 # ---- the device, the kit, the result ---------------------------------------------------------------------
@@ -438,8 +584,8 @@ def _elf_machine(path: str) -> bytes | None:
         return None
 
 
-def _state(cpus: list[int] | None) -> Json:
-    """What may change: temperatures in °C, the clock in MHz and its governor."""
+def _state(cpus: list[int] | None, gpu: Json | None = None) -> Json:
+    """What may change: temperatures in °C, the clock in MHz and its governor; and the GPU's."""
     zones = sorted(Path("/sys/class/thermal").glob("thermal_zone*"))
     heat = {f"{zone.name} {_read(zone / 'type')}": _read(zone / "temp") for zone in zones}
     clock = Path(f"/sys/devices/system/cpu/cpu{cpus[-1] if cpus else 0}/cpufreq")
@@ -448,6 +594,7 @@ def _state(cpus: list[int] | None) -> Json:
         "celsius": {name: int(text) / 1000 for name, text in heat.items() if text and _is_int(text)},
         "mhz": int(khz) / 1000 if khz and _is_int(khz) else None,
         "governor": _read(clock / "scaling_governor"),
+        **({} if gpu is None else {"gpu": _load_tensorrt().state(gpu["bus"])}),
     }
 
 
@@ -469,17 +616,13 @@ def _is_int(text: str) -> bool:
 
 def open_kit() -> tuple[str, Json]:
     """The kit's identity and what it says, when every file is as it was packed."""
-    import hashlib  # here, for it brings OpenSSL, whose memory is not the model's
+    import hashlib
 
     try:
         content = (ROOT / KIT).read_bytes()
         kit: Json = json.loads(content)
         for name, expected in kit["files"].items():
-            found = hashlib.sha256()
-            with (ROOT / name).open("rb") as file:
-                for part in iter(lambda: file.read(1 << 20), b""):
-                    found.update(part)
-            if found.hexdigest() != expected:
+            if _sha256(ROOT / name) != expected:
                 raise Refused(f"the kit is damaged: {name} is not what was packed; copy the kit again")
     except OSError as error:
         raise Refused(f"the kit is damaged: {error.filename}: {error.strerror}; copy the kit again") from None
@@ -488,18 +631,56 @@ def open_kit() -> tuple[str, Json]:
     return hashlib.sha256(content).hexdigest(), kit
 
 
+def _sha256(path: Path) -> str:
+    import hashlib  # here, for it brings OpenSSL, whose memory is not the model's
+
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        for part in iter(lambda: file.read(1 << 20), b""):
+            found.update(part)
+    return found.hexdigest()
+
+
 def _fitting(kit: Json) -> tuple[list[Json], dict[str, str]]:
-    """The variants for this machine, the reference first; and why the others are left out."""
+    """What ONNX Runtime can run on this machine, the reference first; and why the others are left out."""
     here = platform.machine()
     chosen: dict[str, Json] = {}
     others: dict[str, str] = {}
-    for entry in kit["variants"]:  # one for certain machines stands before one for all
+    known = [entry for entry in kit["variants"] if entry["runtime"] == ORT]
+    for entry in known:  # one for certain machines stands before one for all
         if entry["machines"] is None or here in entry["machines"]:
             chosen.setdefault(entry["name"], entry)
-    for entry in kit["variants"]:
+    for entry in known:
         if entry["name"] not in chosen:
             others[entry["name"]] = f"made for {entry['target']}; this device is {here}"
     return sorted(chosen.values(), key=lambda entry: entry["name"] != kit["reference"]), others
+
+
+def _packages(*names: str) -> str:
+    """What must be installed first; empty where all is there."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    return _to_install(missing) if missing else ""
+
+
+def _to_install(packages: list[str]) -> str:
+    return f"not installed: {sys.executable} -m pip install {' '.join(packages)}"
+
+
+def _gpu(needs: bool) -> tuple[Json | None, str]:
+    """The GPU where models for TensorRT need one and can run; else None, and why not."""
+    if not needs:
+        return None, ""
+    missing = _load_tensorrt().absent()
+    if importlib.util.find_spec("numpy") is None:
+        missing.insert(0, "numpy")
+    if missing:
+        return None, _to_install(missing)
+    try:
+        process = _Process("describe")  # not in this one: a library that crashes takes its process with it
+        process.close()
+    except Failed as error:
+        return None, str(error)
+    return process.opened, ""
 
 
 def _exact(entries: list[Json], cpuinfo: Json) -> dict[str, str]:
@@ -524,6 +705,7 @@ def _begin(out: Path, fresh: Json) -> Json:
             raise Refused(other)
         settings = {key: old["settings"].get(key) for key in fresh["settings"]}
         same = [old["layout"], old["kit"], old["variants"]] == [LAYOUT, fresh["kit"], fresh["variants"]]
+        same = same and (TENSORRT in old) == (TENSORRT in fresh)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         raise Refused(other) from None
     if not same:
@@ -560,14 +742,24 @@ def measure(out: Path, minutes: float, threads: int | None, emulated: bool = Fal
     """
     if not sys.platform.startswith("linux"):
         raise Refused(f"memory and times are measured on Linux only, this is {sys.platform}")
-    missing = [name for name in ("numpy", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise Refused(f"not installed: {sys.executable} -m pip install {' '.join(missing)}")
     if minutes <= 0 or (threads is not None and threads < 1):
         raise Refused("--minutes and --threads must be positive")
     identity, kit = open_kit()
     entries, others = _fitting(kit)
+    engines = [entry for entry in kit["variants"] if entry["runtime"] == TENSORRT]
+    gpu, no_gpu = _gpu(bool(engines))
+    no_ort = _packages("numpy", ORT) if entries or not engines else ""
+    lacking = [(no_ort, entries), (no_gpu, engines)]
+    measured = {entry["name"] for why, those in lacking for entry in those if not why}
+    missing = {e["name"]: why for why, those in lacking for e in those if why and e["name"] not in measured}
+    entries, engines = [] if no_ort else entries, [] if no_gpu else engines
+    if not entries and not engines:
+        raise Refused(
+            "; ".join(why for why, _ in lacking if why) or "no model of the kit is for this machine"
+        )
     here = _device(emulated)
+    if gpu is not None:
+        here["gpu"] = gpu
     remarks = _exact(entries, here["cpuinfo"])
     how = {key: value for key, value in kit["measure"].items() if key != "calls"}
     how["threads"] = threads or how["threads"]
@@ -579,24 +771,44 @@ def measure(out: Path, minutes: float, threads: int | None, emulated: bool = Fal
         "model": kit["model"],
         "variants": [entry["key"] for entry in entries],
         "skipped": others,
+        "missing": missing,
         "remarks": remarks,
         "created": datetime.now(timezone.utc).isoformat(),
         "device": here,
-        "before": _state(how["cpus"]),
+        "before": _state(how["cpus"], gpu),
         "after": None,
-        "packages": {},
-        "settings": how,
-        "answers": {},
-        "sets": [],
-        "errors": {},
+        **_nothing_yet(how),
         "finished": False,
     }
+    if gpu is not None:
+        module = _load_tensorrt()
+        fresh[TENSORRT] = {
+            "variants": [entry["key"] for entry in engines],
+            "remarks": {},
+            "timed": module.TIMED,
+            "precision": module.PRECISION,
+            "builds": {},
+            **_nothing_yet(how),
+        }
     result = _begin(out, fresh)
-    for name, why in {**others, **remarks}.items():
+    for name, why in {**others, **missing, **remarks}.items():
         print(f"{name}: {why}", file=sys.stderr)
     _write(out, result)
-    _Measurement(out, kit, entries, result, minutes).do()
+    share = minutes / 2 if entries and engines else minutes
+    if entries:
+        _Measurement(out, kit, entries, result, result, share).do()
+    if engines:
+        _Engines(out, kit, engines, result, result[TENSORRT], share).do()
+    result["settings"].setdefault("calls", kit["measure"]["calls"])  # of ONNX Runtime, where it is not there
+    result["after"] = _state(how["cpus"], gpu)
+    result["finished"] = True
+    _write(out, result)
+    shutil.rmtree(_engines_of(out), ignore_errors=True)
     print(f"{out} is finished; bring it back: octavo report RUN {out.name}", file=sys.stderr)
+
+
+def _nothing_yet(how: Json) -> Json:
+    return {"packages": {}, "settings": dict(how), "answers": {}, "sets": [], "errors": {}}
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""A device's raw result as a summary, by the code that makes the run's own figures."""
+"""A device's raw result as summaries, of CPU and of GPU, by the code that makes the run's own figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,21 +8,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy import Accuracy, Predictions, score
-from benchmarks.environment import Environment
 from benchmarks.kit.content import Entry, Kit
 from benchmarks.kit.record import Record, check_models, load_record, record_path
-from benchmarks.kit.result import Result, read_result
+from benchmarks.kit.result import EnginePart, Part, Result, read_result
+from benchmarks.kit.words import engine_note, environment_of, settings_of
 from benchmarks.latency import Latency, Noise, noise_of, summarize
 from benchmarks.memory import Memory, memory_of
 from benchmarks.multilabel import score_bits
 from benchmarks.onnx_file import file_size
 from benchmarks.results import Summary, Variant
-from deploy.cpu import parse_cpuinfo
 from quant.errors import BadInput
 
-__all__ = ["Measured", "belongs", "merge"]
+__all__ = ["Measured", "belongs", "merge", "merge_all"]
 
-_FLAGS = ("flags", "Features")  # the instruction sets, which the environment has
 _FLOAT_AGAIN = "{} again"  # the reference's second set of processes
 _EMULATED = "emulated: its answers count; times and memory would be the emulator's"
 
@@ -39,6 +37,7 @@ class Measured:
         entries: name of a variant to the model that it was there.
         host: key of a model to what the machine that packed the kit answers.
         emulated: whether the device was emulated; then nothing was timed.
+        missing: names of the variants that could not be run for want of something.
     """
 
     identity: str
@@ -48,6 +47,7 @@ class Measured:
     entries: Mapping[str, Entry]
     host: Mapping[str, Predictions]
     emulated: bool = False
+    missing: frozenset[str] = frozenset()
 
     def judge(self, own: Predictions, reference: Predictions | None, n: int) -> Accuracy:
         """Accuracy on the kit's first ``n`` samples."""
@@ -64,7 +64,14 @@ def belongs(run: Path, result: Path) -> bool:
 
 
 def merge(run: Path, path: Path) -> Measured:
-    """Make the summary of what a device measured.
+    """The first of :func:`merge_all`: that of the CPU, where that was measured."""
+    return merge_all(run, path)[0]
+
+
+def merge_all(run: Path, path: Path) -> tuple[Measured, ...]:
+    """Make the summaries of what a device measured: of its CPU by ONNX Runtime, of its GPU by TensorRT.
+
+    Each compares with the float model as it ran it itself. What none of them could run is a row of the first.
 
     Args:
         run: the folder of the run that the kit was packed from.
@@ -77,19 +84,37 @@ def merge(run: Path, path: Path) -> Measured:
     record = load_record(run, result.kit)
     kit = record.about
     check_models(run, kit)
-    entries = {entry.name: entry for entry in kit.variants if entry.key in result.variants}
-    if kit.reference not in result.answers:
-        why = result.errors.get(kit.reference, "it is not in the result")
-        raise BadInput(f"{path}: {kit.reference}, which others are compared with, was not measured: {why}")
-    told = [*result.answers.values(), *record.answers.values()]
+    names = {entry.key: entry.name for entry in kit.variants}
+    parts = [part for part in result.parts.values() if kit.reference in part.answers]
+    lost = {name: f"not run there: {why}" for name, why in result.missing.items()}
+    for part in result.parts.values():
+        if part not in parts:
+            why = part.errors.get(kit.reference, "it is not in the result")
+            failed = f"{kit.reference}, which others are compared with, was not measured: {why}"
+            if not parts:
+                raise BadInput(f"{path}: {failed}")
+            lost |= {names[key]: failed for key in part.variants}
+    if not parts:
+        raise BadInput(f"{path}: nothing was measured")
+    told = [*record.answers.values(), *(one for part in parts for one in part.answers.values())]
     if len({one.outputs for one in told}) > 1:
         raise BadInput(f"{path}: its logits are not those of this model: their number differs")
-    answers = _answers(result.answers, kit, min(one.count for one in told))
-    latency, memory, noise = _timed(result, kit)
+    return tuple(
+        _measured(run, result, part, record, {} if number else lost) for number, part in enumerate(parts)
+    )
+
+
+def _measured(run: Path, result: Result, part: Part, record: Record, lost: Mapping[str, str]) -> Measured:
+    kit = record.about
+    entries = {entry.name: entry for entry in kit.variants if entry.key in part.variants}
+    missing = {e.name: e for e in kit.variants if e.name in lost and e.name not in entries}
+    told = [*part.answers.values(), *record.answers.values()]
+    answers = _answers(part.answers, kit, min(one.count for one in told))
+    latency, memory, noise = ({}, {}, ()) if result.device.emulated else _timed(part, kit)
     reference = answers[kit.reference]
     base = file_size(run / entries[kit.reference].source)
     found = []
-    for name, entry in entries.items():
+    for name, entry in {**entries, **missing}.items():
         size = file_size(run / entry.source)
         own = answers.get(name)
         judged = None if own is None else _judge(kit, own, None if name == kit.reference else reference)
@@ -103,7 +128,7 @@ def merge(run: Path, path: Path) -> Measured:
                 accuracy=judged,
                 latency=latency.get(name),
                 memory=memory.get(name),
-                note=_note(result, name),
+                note=lost[name] if name in missing else _note(result, part, name),
             )
         )
     n = len(reference.labels)
@@ -114,19 +139,23 @@ def merge(run: Path, path: Path) -> Measured:
         recipe=kit.recipe,
         data=f"{n} samples of a kit, of {kit.data}",
         reference=kit.reference,
-        environment=_environment(result),
-        settings=_settings(result, kit),
+        environment=environment_of(result, part),
+        settings=settings_of(result, part, kit),
         variants=tuple(found),
         noise=noise,
     )
     host = _host(record, kit)
-    return Measured(result.kit, kit, summary, answers, entries, host, result.device.emulated)
+    emulated = result.device.emulated
+    shown = {**entries, **missing}
+    return Measured(result.kit, kit, summary, answers, shown, host, emulated, frozenset(missing))
 
 
-def _note(result: Result, name: str) -> str | None:
-    if name in result.errors:
-        return f"failed there: {result.errors[name]}"
-    told = [result.remarks.get(name), _EMULATED if result.device.emulated else None]
+def _note(result: Result, part: Part, name: str) -> str | None:
+    if name in part.errors:
+        return f"failed there: {part.errors[name]}"
+    told = [part.remarks.get(name), _EMULATED if result.device.emulated else None]
+    if isinstance(part, EnginePart):
+        told.append(engine_note(part, name))
     return "; ".join(text for text in told if text) or None
 
 
@@ -148,57 +177,20 @@ def _judge(kit: Kit, own: Predictions, reference: Predictions | None) -> Accurac
 
 
 def _timed(
-    result: Result, kit: Kit
+    part: Part, kit: Kit
 ) -> tuple[dict[str, tuple[Latency, ...]], dict[str, Memory], tuple[Noise, ...]]:
-    """Latency, memory and noise; of the variants that did not fail in any set, and none of an emulator's."""
-    if result.device.emulated:
-        return {}, {}, ()
-    how, again = result.settings, _FLOAT_AGAIN.format(kit.reference)
-    names = [name for name in (result.sets or ({},))[0] if all(name in one for one in result.sets)]
+    """Latency, memory and noise, of the variants that did not fail in any set."""
+    how, again = part.settings, _FLOAT_AGAIN.format(kit.reference)
+    names = [name for name in (part.sets or ({},))[0] if all(name in one for one in part.sets)]
     if kit.reference not in names:
         return {}, {}, ()
-    times = {name: [one[name].times for one in result.sets] for name in names}
-    load = {name: [one[name].load_ms for one in result.sets] for name in names}
+    times = {name: [one[name].times for one in part.sets] for name in names}
+    load = {name: [one[name].load_ms for one in part.sets] for name in names}
     figures = summarize(times, load, kit.reference, batch=how.batch, threads=how.threads, cpus=how.cpus)
     twin = figures.pop(again, None)
     noise = () if twin is None else (noise_of(figures[kit.reference], twin),)
     memory = {
-        name: memory_of([one[name].footprint for one in result.sets], batch=how.batch, threads=how.threads)
+        name: memory_of([one[name].footprint for one in part.sets], batch=how.batch, threads=how.threads)
         for name in figures
     }
     return {name: (one,) for name, one in figures.items()}, memory, noise
-
-
-def _environment(result: Result) -> Environment:
-    device = result.device
-    _, isa = parse_cpuinfo("\n".join(f"{key}: {value}" for key, value in device.cpuinfo.items()))
-    return Environment(
-        cpu=device.name,
-        architecture=device.architecture,
-        isa=isa,
-        cores=device.cores,
-        governor=result.before.governor,
-        memory_gib=device.memory_gib,
-        system=device.system,
-        python=device.python,
-        packages=dict(result.packages),
-        commit=None,
-        thread_variables=dict(device.thread_variables),
-    )
-
-
-def _settings(result: Result, kit: Kit) -> dict[str, Any]:
-    """What else there is to know of the device and the measurement."""
-    states = {"before": result.before, "after": result.after}
-    return {
-        "task": kit.task,
-        "kit": result.kit[:16],
-        "device": {
-            "board": result.device.board or None,
-            **{key: value for key, value in result.device.cpuinfo.items() if key not in _FLAGS},
-            "parts": list(result.device.parts),
-            **{name: state.model_dump(mode="json") for name, state in states.items()},
-        },
-        "measured": {**result.settings.model_dump(mode="json"), "processes": len(result.sets)},
-        "left out": dict(result.skipped),
-    }

@@ -1,9 +1,9 @@
-"""Pack a run for a device that has nothing but Python, numpy and ONNX Runtime.
+"""Pack a run for a device that has nothing but Python, numpy and ONNX Runtime, or TensorRT and pycuda.
 
-- ``measure.py``: the one command
+- ``measure.py``: the one command; ``measure_tensorrt.py`` is what it needs for TensorRT
 - ``kit.json``: what is in it, how it is measured, and the SHA-256 of every other file, so that its own is the
   kit's identity
-- ``models/<key>/model.onnx``, with the weight files it names
+- ``models/<name>/model.onnx``, with the weight files it names, and the engine that the run has of it
 - ``samples/``: see `benchmarks.kit.samples`
 
 The same run gives the same bytes. The run keeps ``kits/<identity>.json``, by which a result is known again,
@@ -31,6 +31,7 @@ from benchmarks.kit.samples import Samples, choose
 from benchmarks.onnx_file import weight_files
 from deploy.onnxruntime.build import Optimization
 from deploy.pipeline.line import FLOAT, Line, open_run
+from deploy.tensorrt.cache import MANIFEST, PLAN
 from quant.errors import BadInput
 from quant.files import file_sha256
 
@@ -39,6 +40,7 @@ __all__ = ["Packed", "pack"]
 _ARCHIVE, _SUFFIX = "kit.zip", ".zip"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that an archive knows
 _RUNNER = Path(__file__).with_name("measure.py")
+_TENSORRT = Path(__file__).with_name("measure_tensorrt.py")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Packed:
         path: the archive or folder.
         identity: SHA-256 of its ``kit.json``.
         variants: keys of the models in it.
+        engines: keys of those with an engine.
         samples: how many.
         size_bytes: of the archive, or of the folder's files.
     """
@@ -56,6 +59,7 @@ class Packed:
     path: Path
     identity: str
     variants: tuple[str, ...]
+    engines: tuple[str, ...]
     samples: int
     size_bytes: int
 
@@ -67,19 +71,19 @@ def pack(
     targets: Sequence[str] = (),
     samples: int = 256,
 ) -> Packed:
-    """Pack a run's models for ONNX Runtime.
+    """Pack a run's models for ONNX Runtime and TensorRT.
 
     Args:
         run: its folder; lowered.
         out: where to: an archive where it ends with ``.zip``, else a new folder; by default ``kit.zip`` in
             the run's folder.
         variants: the variants beside ``fp32``, such as ``int8-ort-x86``; all where empty.
-        targets: only those for these targets; all that ONNX Runtime executes where empty.
+        targets: only those for these targets; all that a device can be measured with where empty.
         samples: how many of the validation set, at most.
 
     Raises:
         BadInput: the run is not lowered, has no such variant or target, or ``out`` cannot be written.
-        Unsupported: what was asked for is not executed by ONNX Runtime.
+        Unsupported: no device is measured with what was asked for.
     """
     if samples < 1:
         raise BadInput(f"a kit needs at least 1 sample, got {samples}")
@@ -101,7 +105,8 @@ def pack(
             size = _publish(partial, out)
     except OSError as error:
         raise BadInput(f"cannot write {error.filename or out}: {error.strerror}") from error
-    return Packed(out, record.identity, tuple(e.key for e in entries), len(chosen.labels), size)
+    keys, engines = [e.key for e in entries], [e.key for e in entries if e.engine is not None]
+    return Packed(out, record.identity, tuple(keys), tuple(engines), len(chosen.labels), size)
 
 
 def _how(line: Line) -> How:
@@ -119,7 +124,7 @@ def _how(line: Line) -> How:
 
 def _answers(line: Line, entry: Entry, samples: Samples, how: How) -> Answers:
     """What this machine answers; as ONNX defines the operators where the model is made for another one."""
-    here = entry.machines is None or platform.machine() in entry.machines
+    here = entry.runtime == "onnxruntime" and platform.machine() in (entry.machines or (platform.machine(),))
     options = entry.session | ({} if here else {"optimization": Optimization.OFF.value})
     with open_model("onnxruntime", there(line, entry.source), how.threads, options)() as runner:
         some, total = samples.batches(how.accuracy_batch), len(samples.labels)
@@ -137,15 +142,16 @@ def _emptied(folder: Path) -> Iterator[None]:
 
 
 def _fill(folder: Path, line: Line, entries: Sequence[Entry], samples: Samples) -> None:
-    shutil.copyfile(_RUNNER, folder / _RUNNER.name)
+    for file in (_RUNNER, *([_TENSORRT] if any(e.runtime == "tensorrt" for e in entries) else ())):
+        shutil.copyfile(file, folder / file.name)
     (folder / "samples").mkdir()
     for name, content in samples.files().items():
         (folder / "samples" / name).write_bytes(content)
     for entry in entries:
         source, copy = there(line, entry.source), folder / entry.file
-        copy.parent.mkdir(parents=True)
-        shutil.copyfile(source, copy)
-        for name in weight_files(source):  # they are looked for beside it
+        copy.parent.mkdir(parents=True, exist_ok=True)  # two entries may have one file
+        engine = () if entry.engine is None else (PLAN, MANIFEST)
+        for name in (source.name, *weight_files(source), *engine):  # they are looked for beside it
             shutil.copyfile(source.parent / name, copy.parent / name)
 
 

@@ -16,11 +16,22 @@ from pydantic import (
 
 from benchmarks.harness.process import Footprint
 from benchmarks.harness.turns import Times
-from benchmarks.kit.content import Answers, How
+from benchmarks.kit.content import Answers, How, Runtime
+from benchmarks.kit.device import Device, State
 from benchmarks.kit.measure import seal
 from quant.errors import BadInput
 
-__all__ = ["Device", "OneProcess", "Result", "State", "is_result", "read_result"]
+__all__ = [
+    "Build",
+    "Device",
+    "EnginePart",
+    "OneProcess",
+    "Part",
+    "Result",
+    "State",
+    "is_result",
+    "read_result",
+]
 
 _HEAD = 64  # bytes in which a result tells what it is
 
@@ -29,63 +40,30 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Device(_Model):
-    """What was measured on, as the system tells it.
+class GpuMemory(_Model):
+    """What one process took of a GPU's memory, in MiB.
 
     Attributes:
-        cpuinfo: of the first processor, some fields of ``/proc/cpuinfo``.
-        parts: the different ``CPU part`` of all processors; an ARM big.LITTLE has several.
-        board: of the device tree; empty where there is none.
-        architecture: e.g. ``aarch64``.
-        emulated: whether an emulator ran it, so that no time and no memory says anything.
-        cores: logical CPUs that the process could run on.
-        memory_gib: of the machine.
-        system: operating system and kernel.
-        python: version of Python.
-        thread_variables: thread settings taken from environment variables.
+        loaded_mib: by how much less was free after the engine, its context and its buffers were there.
+        steady_mib: the same after the last call.
+        process_mib: of the whole process, CUDA's own context included, by nvidia-smi; None where it does not
+            tell, as inside a container.
     """
 
-    cpuinfo: dict[str, str]
-    parts: tuple[str, ...]
-    board: str
-    architecture: str
-    emulated: bool = False
-    cores: PositiveInt
-    memory_gib: float
-    system: str
-    python: str
-    thread_variables: dict[str, str]
-
-    @property
-    def name(self) -> str:
-        """The processor's, the board's, or of ARM its numbers; with a word where it is emulated."""
-        arm = f"implementer {self.cpuinfo.get('CPU implementer', '?')}, part {', '.join(self.parts)}"
-        name = self.cpuinfo.get("model name") or self.board or (arm if self.parts else self.architecture)
-        return f"{name}, emulated" if self.emulated else name
-
-
-class State(_Model):
-    """What may change while it is measured.
-
-    Attributes:
-        celsius: thermal zone to its temperature in °C.
-        mhz: clock of the last processor that was measured on; None where it cannot be read.
-        governor: of that clock; None where it cannot be read.
-    """
-
-    celsius: dict[str, float]
-    mhz: float | None
-    governor: str | None
+    loaded_mib: float
+    steady_mib: float
+    process_mib: float | None
 
 
 class OneProcess(_Model):
-    """One model in one process; times in ms."""
+    """One model in one process; times in ms; ``gpu`` is None of one that used none."""
 
     load_ms: float
     first_ms: float
     warmup_ms: tuple[float, ...]
     steady_ms: tuple[float, ...] = Field(min_length=1)
     footprint: Footprint
+    gpu: GpuMemory | None = None
 
     @property
     def times(self) -> Times:
@@ -103,44 +81,26 @@ class Settings(How):
     cpus: tuple[int, ...] | None
 
 
-class Result(_Model):
-    """The content of ``result.json``.
+class Part(_Model):
+    """What one runtime did.
 
     Attributes:
-        layout: version of it.
-        kit: identity of the kit.
-        model: name of the model.
         variants: keys of those that were measured.
-        skipped: name of a variant to why it was not.
         remarks: name of a variant to what is special about how it ran.
-        created: when the measurement began.
-        device: what it was measured on.
-        before: temperature and clock at its begin.
-        after: and at its end.
         packages: name to version.
         settings: how it was measured.
         answers: name of a variant to its logits.
         sets: in each, name of a variant to its process; those of one set lived side by side.
         errors: name of a variant to why it failed.
-        finished: whether all parts are there.
     """
 
-    layout: Literal[1]
-    kit: str
-    model: str
     variants: tuple[str, ...]
-    skipped: dict[str, str]
     remarks: dict[str, str]
-    created: AwareDatetime
-    device: Device
-    before: State
-    after: State
     packages: dict[str, str]
     settings: Settings
     answers: dict[str, Answers]
     sets: tuple[dict[str, OneProcess], ...]
     errors: dict[str, str]
-    finished: Literal[True]
 
     @model_validator(mode="after")
     def _even(self) -> Self:
@@ -148,6 +108,78 @@ class Result(_Model):
         if calls - {self.settings.calls}:
             raise ValueError(f"processes made {sorted(calls)} calls, not {self.settings.calls}")
         return self
+
+
+class Build(_Model):
+    """An engine that was run.
+
+    Attributes:
+        own: whether it is the kit's.
+        seconds: building it on the device took; None of the kit's.
+        why: the kit's does not fit the device; empty where it does, or there is none.
+        bytes: of the engine.
+    """
+
+    own: bool
+    seconds: float | None
+    why: str
+    bytes: PositiveInt
+
+
+class EnginePart(Part):
+    """What TensorRT did.
+
+    Attributes:
+        timed: what a call is.
+        precision: of what no variant says.
+        builds: name of a variant to its engine.
+    """
+
+    timed: str
+    precision: str
+    builds: dict[str, Build]
+
+
+class Result(Part):
+    """The content of ``result.json``; ONNX Runtime's part is in the open.
+
+    Attributes:
+        layout: version of it.
+        kit: identity of the kit.
+        model: name of the model.
+        skipped: name of a variant to why it is not for this machine.
+        missing: name of a variant to what it needs that is not installed or not there.
+        created: when the measurement began.
+        device: what it was measured on.
+        before: temperature and clock at its begin.
+        after: and at its end.
+        tensorrt: None where it ran nothing.
+        finished: whether all parts are there.
+    """
+
+    layout: Literal[1]
+    kit: str
+    model: str
+    skipped: dict[str, str]
+    missing: dict[str, str] = {}
+    created: AwareDatetime
+    device: Device
+    before: State
+    after: State
+    tensorrt: EnginePart | None = None
+    finished: Literal[True]
+
+    @model_validator(mode="after")
+    def _gpu_is_told(self) -> Self:
+        if self.tensorrt is not None and self.device.gpu is None:
+            raise ValueError("TensorRT ran, and the device has no GPU")
+        return self
+
+    @property
+    def parts(self) -> dict[Runtime, Part]:
+        """What ran anything."""
+        found: dict[Runtime, Part] = {"onnxruntime": self} if self.variants else {}
+        return found if self.tensorrt is None else found | {"tensorrt": self.tensorrt}
 
 
 def is_result(path: Path) -> bool:

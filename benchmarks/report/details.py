@@ -19,6 +19,7 @@ def environment_grid(summary: Summary) -> Grid:
     """Hardware, software and thread settings."""
     e = summary.environment
     rows = [
+        *([("GPU", e.gpu)] if e.gpu else ()),
         ("CPU", f"{e.cpu or 'unknown'} ({e.architecture}), {e.cores} logical cores"),
         ("Instruction sets", ", ".join(e.isa) or DASH),
         ("Frequency governor", e.governor or "not readable"),

@@ -76,6 +76,7 @@ def _device_rows(measured: Measured, n: int) -> Iterator[_Row]:
             same = measured.judge(own, there, n).agreement
             against = optional(percent, same), _apart(own, there, n)
         untimed = "emulated" if judged is not None and measured.emulated else "failed"
+        untimed = "not run" if name in measured.missing else untimed
         yield _row(measured.summary, name, judged, where, against, untimed)
 
 

@@ -81,7 +81,7 @@ def _verdicts(summary: Summary) -> str:
 
 def _source(summary: Summary) -> str:
     e = summary.environment
-    where = escape(f"{summary.data}; {e.cpu or e.architecture}, {summary.created:%Y-%m-%d}")
+    where = escape(f"{summary.data}; {e.gpu or e.cpu or e.architecture}, {summary.created:%Y-%m-%d}")
     ticks = "`" * (1 + max(map(len, re.findall("`+", summary.command)), default=0))
     return f"{where}  \n{ticks} {summary.command} {ticks}"
 

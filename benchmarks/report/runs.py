@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.analyses.findings import Findings
-from benchmarks.kit.merge import Measured, belongs, merge
+from benchmarks.kit.merge import Measured, belongs, merge_all
 from benchmarks.kit.result import is_result
 from benchmarks.report.analyses import read_analyses
 from benchmarks.report.cells import label
@@ -93,7 +93,7 @@ def load_runs(paths: Sequence[Path]) -> tuple[Run, ...]:
     runs = [_load(name, file) for name, file in zip(names, files, strict=True)]
     folders = {name: file.parent for name, file in zip(names, files, strict=True)}
     for path in results:
-        runs.append(_measured(path, folders, {run.name for run in runs}))
+        runs += _measured(path, folders, {run.name for run in runs})
     return tuple(runs)
 
 
@@ -129,19 +129,22 @@ def _load(name: str, file: Path) -> Run:
     return Run(name, summary, profiles, read_analyses(file.parent, summary.settings))
 
 
-def _measured(path: Path, folders: Mapping[str, Path], taken: Collection[str]) -> Run:
-    """A kit's result, as a run beside the one that it is of."""
+def _measured(path: Path, folders: Mapping[str, Path], taken: Collection[str]) -> list[Run]:
+    """A kit's result, as a run beside the one that it is of; as one more where a GPU was measured, too."""
     of = next((name for name, folder in folders.items() if belongs(folder, path)), None)
     if of is None:
         raise BadInput(
             f"{path}: was measured with a kit of another run than {', '.join(map(str, folders.values()))}; "
             "`octavo kit RUN` makes a run's own"
         )
-    found = merge(folders[of], path)
-    device = found.summary.environment.cpu
-    parent = path.resolve().parent.name
-    names = (device, f"{device}, {path.stem}", f"{device}, {parent}/{path.stem}", str(path.resolve()))
-    return Run(next(name for name in names if name not in taken), found.summary, device=found, device_of=of)
+    parent, runs = path.resolve().parent.name, []
+    for found in merge_all(folders[of], path):
+        device = found.summary.environment.gpu or found.summary.environment.cpu
+        names = [f"{device}{rest}" for rest in ("", f", {path.stem}", f", {parent}/{path.stem}")]
+        names += [str(path.resolve()), f"{device}, {path.resolve()}"]
+        name = next(name for name in names if name not in taken)
+        runs.append(Run(name, found.summary, device=found, device_of=of))
+    return runs
 
 
 def _is_plain(name: str) -> bool:

@@ -19,7 +19,7 @@ from quant.errors import BadInput, Unsupported
 from quant.files import file_sha256, replace_bytes
 from quant.progress import Progress, silent
 
-__all__ = ["build_engine", "check_builds_here", "lay"]
+__all__ = ["build_engine", "check_builds_here", "lay", "model_sha256"]
 
 
 def build_engine(
@@ -97,8 +97,8 @@ def lay(engine: Engine, folder: Path, measured: dict[str, Any] | None = None) ->
     return plan, manifest
 
 
-def _model_sha256(model: Path) -> str:
-    """Of the file, and of those that it keeps its weights in."""
+def model_sha256(model: Path) -> str:
+    """Of the file, and of those that it keeps its weights in: by it an engine's manifest knows its model."""
     own = file_sha256(model)
     try:
         tensors = onnx.load(model, load_external_data=False).graph.initializer
@@ -114,4 +114,4 @@ def _identity(model: Path, settings: EngineSettings, library: Library, device: D
     if not model.is_file():
         raise BadInput(f"{model}: cannot be read: no such file")
     where = check_builds_here(library, device)
-    return Identity(_model_sha256(model), library.key, library.version, where, settings)
+    return Identity(model_sha256(model), library.key, library.version, where, settings)

@@ -1,7 +1,12 @@
-"""A small run for both targets of ONNX Runtime, its kit, and a Python with numpy and ONNX Runtime alone."""
+"""A small run for both targets of ONNX Runtime, its kit, and a Python with numpy and ONNX Runtime alone.
 
+And a device with a GPU, of which TensorRT and pycuda are stand-ins in NumPy (``fakes``).
+"""
+
+import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,7 +35,16 @@ SETTINGS = {
     "bench": {"processes": 2, "warmup": 1, "calls": 4, "turn": 2},
 }
 
+FAKES = Path(__file__).with_name("fakes")
 Measure = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def finished(process: subprocess.Popen[str], status: int = 0) -> str:
+    """What it said."""
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == status, said
+    return said
 
 
 @pytest.fixture(scope="session")
@@ -91,3 +105,48 @@ def result(packed: Path, measure: Measure, tmp_path_factory: pytest.TempPathFact
     done = measure(packed, "--out", out)
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="session")
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A device: a Python with numpy alone, and where its path leads, TensorRT, pycuda and what these need."""
+    folder = tmp_path_factory.mktemp("gpu")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    (site,) = (folder / "venv").glob("lib/python*/site-packages")
+    shutil.copytree(FAKES, folder / "fakes")
+    for name in ("numpy", "onnx", "ml_dtypes", "google", "typing_extensions"):
+        spec = find_spec(name)
+        assert spec is not None
+        places = spec.submodule_search_locations or [str(spec.origin)]
+        for place in map(Path, places):
+            home = site if name == "numpy" else folder / "fakes"
+            (home / place.name).symlink_to(place)
+            if (libraries := place.with_name(f"{name}.libs")).is_dir():
+                (home / libraries.name).symlink_to(libraries)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start(gpu: Path) -> Start:
+    """Begin a kit's one command on that device, or with another Python beside its GPU."""
+
+    def begin(
+        kit: Path, *arguments: object, python: Path | None = None, **variables: str
+    ) -> subprocess.Popen[str]:
+        found = {"PYTHONPATH": str(gpu / "fakes"), "FAKE_LOG": str(gpu / "log")}
+        found["PATH"] = f"{gpu / 'fakes' / 'bin'}:{os.environ['PATH']}"
+        words = [
+            str(python or gpu / "venv" / "bin" / "python"),
+            str(kit / "measure.py"),
+            *map(str, arguments),
+        ]
+        return subprocess.Popen(
+            words,
+            cwd=kit,
+            env={**found, **variables},
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    return begin

@@ -111,9 +111,9 @@ def test_what_cannot_be_packed_is_refused_and_leaves_nothing(run: Path, packed: 
         pack(run, out, variants=["int8-ort-x86"], targets=["ort-arm64"])
     begun = tmp_path / "begun"
     begun.mkdir()
-    (begun / "config.yaml").write_text(yaml.safe_dump({**SETTINGS, "targets": ["ort-x86", "tensorrt"]}))
-    for asked in ({"targets": ["tensorrt"]}, {"variants": ["int8-tensorrt"]}):
-        with pytest.raises(Unsupported, match=r"`python -m benchmarks.gpu prepare .*begun --out FOLDER`"):
+    (begun / "config.yaml").write_text(yaml.safe_dump({**SETTINGS, "targets": ["ort-x86", "tensorrt8"]}))
+    for asked in ({"targets": ["tensorrt8"]}, {"variants": ["int8-tensorrt8"]}):
+        with pytest.raises(Unsupported, match=r"neither runs tensorrt8; a kit can be for .*, tensorrt$"):
             pack(begun, out, **asked)
     with pytest.raises(BadInput, match=r"does not exist; `octavo export"):
         pack(begun, out)

@@ -1,0 +1,3 @@
+"""pycuda of a device in the tests."""
+
+VERSION_TEXT = "2026.1"
