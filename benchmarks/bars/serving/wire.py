@@ -1,4 +1,4 @@
-"""A request as bytes, and its answer read from a socket: no client library between the clock and the server."""
+"""A request as bytes, and its answer read from a socket: no client library between clock and server."""
 
 import contextlib
 import json
