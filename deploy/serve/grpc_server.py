@@ -16,57 +16,100 @@ from deploy.serve.refusal import Refused, bad_request
 from deploy.serve.service import Service
 from quant.errors import BadInput
 
-__all__ = ["start_grpc"]
+__all__ = ["GrpcServer"]
 
 _SPARE = 16  # calls beside those let in: health, metadata, and refusals
+_QUIET_S, _MOST_QUIET_S = 0.25, 5.0
 _ENVELOPE = 2**16  # bytes of a message around its tensor
 
 
-async def start_grpc(service: Service) -> tuple[grpc.aio.Server, int]:
-    """Listen.
+class GrpcServer:
+    """The service, and an end that loses nothing.
 
     Args:
         service: what it offers; its settings have the address.
-
-    Returns:
-        The server, which has started, and its port.
-
-    Raises:
-        BadInput: the port is taken, or cannot be listened at.
     """
-    settings = service.settings
-    server = grpc.aio.server(
-        maximum_concurrent_rpcs=settings.queue + _SPARE,
-        options=[
-            ("grpc.max_receive_message_length", settings.max_request_bytes + _ENVELOPE),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # a second server at the same port is a mistake
-        ],
-    )
-    tell: dict[str, Callable[[Any], Any]] = {
-        "ServerLive": lambda _: message("ServerLiveResponse")(live=True),
-        "ServerReady": lambda _: message("ServerReadyResponse")(ready=service.ready),
-        "ModelReady": partial(_model_ready, service),
-        "ServerMetadata": lambda _: message("ServerMetadataResponse")(**service.metadata()),
-        "ModelMetadata": partial(_model_metadata, service),
-    }
-    handlers = {
-        # To the client each is unary. As a stream, its one message is ours to wait for, and not for ever.
-        name: grpc.stream_unary_rpc_method_handler(
-            partial(_answer, service, name, tell.get(name)), response_serializer=_serialized
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._ending, self._heard = service, False, 0.0
+        settings = service.settings
+        self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=settings.queue + _SPARE,
+            options=[
+                ("grpc.max_receive_message_length", settings.max_request_bytes + _ENVELOPE),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),  # a second server at the same port is a mistake
+            ],
         )
-        for name in METHODS
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    try:
-        port = server.add_insecure_port(f"{_address(settings.host)}:{settings.grpc_port}")
-    except RuntimeError as error:
-        raise BadInput(
-            f"gRPC cannot listen at {settings.host} port {settings.grpc_port}; is it taken? Give another "
-            "--grpc-port, or --no-grpc"
-        ) from error
-    await server.start()
-    return server, port
+        tell: dict[str, Callable[[Any], Any]] = {
+            "ServerLive": lambda _: message("ServerLiveResponse")(live=True),
+            "ServerReady": lambda _: message("ServerReadyResponse")(ready=service.ready),
+            "ModelReady": partial(_model_ready, service),
+            "ServerMetadata": lambda _: message("ServerMetadataResponse")(**service.metadata()),
+            "ModelMetadata": partial(_model_metadata, service),
+        }
+        handlers = {
+            # To the client each is unary. As a stream, its one message is ours to wait for, and not for ever.
+            name: grpc.stream_unary_rpc_method_handler(
+                partial(self._answer, name, tell.get(name)), response_serializer=_serialized
+            )
+            for name in METHODS
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def start(self) -> int:
+        """Listen.
+
+        Returns:
+            The port.
+
+        Raises:
+            BadInput: the port is taken, or cannot be listened at.
+        """
+        settings = self._service.settings
+        try:
+            port: int = self._server.add_insecure_port(f"{_address(settings.host)}:{settings.grpc_port}")
+        except RuntimeError as error:
+            raise BadInput(
+                f"gRPC cannot listen at {settings.host} port {settings.grpc_port}; is it taken? Give another "
+                "--grpc-port, or --no-grpc"
+            ) from error
+        await self._server.start()
+        return port
+
+    async def stop(self) -> None:
+        """Send new calls elsewhere, answer those that were let in, and end.
+
+        A call that arrives while grpcio's server stops is cancelled, which does not tell the client that it
+        may ask again. So first every new call is refused as unavailable, which does, until none comes.
+        """
+        self._ending = True
+        until = time.monotonic() + min(_MOST_QUIET_S, self._service.settings.grace_s)
+        while time.monotonic() < min(until, self._heard + _QUIET_S):
+            await asyncio.sleep(_QUIET_S / 10)
+        await self._server.stop(self._service.settings.grace_s)
+
+    async def _answer(
+        self, name: str, tell: Callable[[Any], Any] | None, messages: AsyncIterable[bytes], context: Any
+    ) -> Any:
+        """Parse here, for grpcio calls a message that cannot be parsed a bug of the server's."""
+        service, self._heard = self._service, time.monotonic()
+        try:
+            if self._ending:
+                raise Refused(503, "the server is ending; ask another", "ending")
+            content = await _received(messages, service.settings.read_timeout_s)
+            try:
+                request = message(f"{name}Request").FromString(content)
+            except DecodeError:
+                bad_request(f"the message is no {name}Request")
+            return tell(request) if tell is not None else await _infer(service, request, len(content))
+        except Refused as refused:
+            await context.abort(getattr(grpc.StatusCode, refused.grpc_code), refused.text)
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            LOGGER.exception("bug")
+            await context.abort(grpc.StatusCode.INTERNAL, "a bug in the server; its log has the details")
 
 
 def _address(host: str) -> str:
@@ -85,31 +128,6 @@ def _model_ready(service: Service, request: Any) -> Any:
 def _model_metadata(service: Service, request: Any) -> Any:
     told = service.model_metadata(service.model(request.name, request.version))
     return message("ModelMetadataResponse")(**told)
-
-
-async def _answer(
-    service: Service,
-    name: str,
-    tell: Callable[[Any], Any] | None,
-    messages: AsyncIterable[bytes],
-    context: Any,
-) -> Any:
-    """Parse here, for grpcio calls a message that cannot be parsed a bug of the server's."""
-    try:
-        content = await _received(messages, service.settings.read_timeout_s)
-        try:
-            request = message(f"{name}Request").FromString(content)
-        except DecodeError:
-            bad_request(f"the message is no {name}Request")
-        return tell(request) if tell is not None else await _infer(service, request, len(content))
-    except Refused as refused:
-        code = getattr(grpc.StatusCode, refused.grpc_code)
-        await context.abort(code, refused.text)
-    except grpc.aio.AbortError:
-        raise
-    except Exception:
-        LOGGER.exception("bug")
-        await context.abort(grpc.StatusCode.INTERNAL, "a bug in the server; its log has the details")
 
 
 async def _received(messages: AsyncIterable[bytes], seconds: float) -> bytes:
