@@ -11,7 +11,9 @@ from rich.console import Console
 
 from benchmarks.bars.bar import Bar, in_one_line, print_bars, to_dicts
 from benchmarks.bars.serving.clients import clients_bars
+from benchmarks.bars.serving.cost import cost_bars
 from benchmarks.bars.serving.hostile import hostile_bars
+from benchmarks.bars.serving.overload import overload_bars
 from benchmarks.bars.serving.sigterm import sigterm_bars
 from benchmarks.environment import describe_environment
 from benchmarks.files import write_text
@@ -46,6 +48,8 @@ _BARS: dict[str, Callable[[Given, Path, Say], list[Bar]]] = {
     "clients": lambda given, folder, say: clients_bars(given.bundle, folder, say),
     "hostile": lambda given, folder, say: hostile_bars(given.bundle, folder, given.requests, given.seed, say),
     "sigterm": lambda given, folder, say: sigterm_bars(given.bundle, folder, given.ends, given.seed, say),
+    "cost": lambda given, folder, say: cost_bars(given.bundle, folder, given.rounds, say),
+    "overload": lambda given, folder, say: overload_bars(given.bundle, folder, given.minutes, say),
 }
 
 

@@ -69,6 +69,7 @@ def end_under_load(bundle: Path, samples: Samples, log: Path, seed: int) -> End:
     moment = random.Random(seed).uniform(_EARLIEST_S, _LATEST_S)
     problems, code = [], None
     options = ["--drain-s", str(_DRAIN_S), "--grace-s", str(_GRACE_S)]
+    options += ["--queue", "2"] if seed % 3 == 0 else []  # some ends while requests are refused, too
     with served(bundle, log, options) as server:
         with crowd(server, samples, seed) as account:
             time.sleep(moment)
