@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -89,15 +89,13 @@ class GrpcServer:
             await asyncio.sleep(_QUIET_S / 10)
         await self._server.stop(self._service.settings.grace_s)
 
-    async def _answer(
-        self, name: str, tell: Callable[[Any], Any] | None, messages: AsyncIterable[bytes], context: Any
-    ) -> Any:
+    async def _answer(self, name: str, tell: Callable[[Any], Any] | None, _: Any, context: Any) -> Any:
         """Parse here, for grpcio calls a message that cannot be parsed a bug of the server's."""
         service, self._heard = self._service, time.monotonic()
         try:
             if self._ending:
                 raise Refused(503, "the server is ending; ask another", "ending")
-            content = await _received(messages, service.settings.read_timeout_s)
+            content = await _received(context, service.settings.read_timeout_s)
             try:
                 request = message(f"{name}Request").FromString(content)
             except DecodeError:
@@ -130,14 +128,15 @@ def _model_metadata(service: Service, request: Any) -> Any:
     return message("ModelMetadataResponse")(**told)
 
 
-async def _received(messages: AsyncIterable[bytes], seconds: float) -> bytes:
+async def _received(context: Any, seconds: float) -> bytes:
     try:
         async with asyncio.timeout(seconds):
-            return await anext(aiter(messages))
+            content: bytes = await context.read()  # the iterator would keep the message until it is collected
     except TimeoutError:
         raise Refused(408, f"the message did not come within {seconds:g} s", "slow") from None
-    except StopAsyncIteration:
+    if content is grpc.aio.EOF:
         bad_request("the call has no message")
+    return content
 
 
 async def _infer(service: Service, request: Any, size: int) -> Any:
