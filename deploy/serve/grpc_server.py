@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,7 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", settings.max_request_bytes + _ENVELOPE),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", settings.queue + _SPARE),  # of one connection
                 ("grpc.so_reuseport", 0),  # a second server at the same port is a mistake
             ],
         )
@@ -90,17 +92,13 @@ class GrpcServer:
         await self._server.stop(self._service.settings.grace_s)
 
     async def _answer(self, name: str, tell: Callable[[Any], Any] | None, _: Any, context: Any) -> Any:
-        """Parse here, for grpcio calls a message that cannot be parsed a bug of the server's."""
         service, self._heard = self._service, time.monotonic()
         try:
             if self._ending:
                 raise Refused(503, "the server is ending; ask another", "ending")
-            content = await _received(context, service.settings.read_timeout_s)
-            try:
-                request = message(f"{name}Request").FromString(content)
-            except DecodeError:
-                bad_request(f"the message is no {name}Request")
-            return tell(request) if tell is not None else await _infer(service, request, len(content))
+            if tell is None:
+                return await _infer(service, context)
+            return tell(_parsed(name, await _received(context, service.settings.read_timeout_s)))
         except Refused as refused:
             await context.abort(getattr(grpc.StatusCode, refused.grpc_code), refused.text)
         except grpc.aio.AbortError:
@@ -139,13 +137,27 @@ async def _received(context: Any, seconds: float) -> bytes:
     return content
 
 
-async def _infer(service: Service, request: Any, size: int) -> Any:
-    arrived, status, name = time.perf_counter(), "OK", ""
+def _parsed(name: str, content: bytes) -> Any:
+    """Parse here, for grpcio calls a message that cannot be parsed a bug of the server's."""
+    try:
+        return message(f"{name}Request").FromString(content)
+    except DecodeError:
+        bad_request(f"the message is no {name}Request")
+
+
+async def _infer(service: Service, context: Any) -> Any:
+    """Find a place first: a message that is refused is not received."""
+    arrived, status, name, size = time.perf_counter(), "OK", "", 0
     told: dict[str, Any] = {}
     try:
-        model = service.model(request.model_name, request.model_version)
-        name = model.name
-        with service.admitted(size):
+        with service.admitted(0), ExitStack() as held:
+            content = await _received(context, service.settings.read_timeout_s)
+            size = len(content)
+            held.enter_context(service.gate.holding(size))
+            request = _parsed("ModelInfer", content)
+            del content
+            model = service.model(request.model_name, request.model_version)
+            name = model.name
             inputs = inputs_of(request, model)
             computed = await service.infer(model, inputs, arrived)
             told = {
