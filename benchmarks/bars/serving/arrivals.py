@@ -94,6 +94,8 @@ async def _over_grpc(visit: Visit, call: Any, outcome: Outcome) -> None:
             status = "gRPC: other numbers"
     except grpc.aio.AioRpcError as error:
         status = error.code().name
+        if error.code() is grpc.StatusCode.UNAVAILABLE:  # which a server that runs does not say itself
+            status += f": {error.details()}"
     _count(outcome, status, began)
 
 

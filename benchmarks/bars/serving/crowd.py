@@ -95,7 +95,10 @@ def _ask(sock: socket.socket, request: bytes, samples: Samples, account: Account
         sent = True
         answer, _ = read_answer(sock)
     except (OSError, EOFError) as error:
-        account.lost.append(f"HTTP, {'sent' if sent else 'half sent'}: {type(error).__name__}: {error}")
+        how = f"{'a new' if b'Connection: close' in request[:500] else 'a kept'} connection"
+        account.lost.append(
+            f"HTTP, {how}, {'sent' if sent else 'half sent'}: {type(error).__name__}: {error}"
+        )
         return True
     account.answered[str(answer.status)] += 1
     if answer.status == 200:

@@ -20,7 +20,7 @@ _TIMES = 2
 _CAPACITY_S = 5.0
 _FLAT_PERCENT = 5
 _DONE = ("200", "OK")
-_REFUSED = ("429", "503", "RESOURCE_EXHAUSTED", "UNAVAILABLE")
+_REFUSED = ("429", "503", "RESOURCE_EXHAUSTED")
 _LATEST_S = 0.5
 
 
@@ -62,8 +62,8 @@ def _memory(server: Served, future: "Future[Outcome]", say: Say) -> list[float]:
         found.append(server.rss_mib())
         if not found[-1]:
             break
-        if len(found) % 10 == 0:
-            say(f"overload: {len(found)} s, {found[-1]:.1f} MiB")
+        if len(found) % 60 == 0:
+            say(f"overload: minute {len(found) // 60}, {found[-1]:.1f} MiB")
         time.sleep(1)
     return found
 
