@@ -19,6 +19,6 @@ Loading needs NumPy, ONNX Runtime, and Pillow for images; nothing that this pack
 """  # noqa: E501 (a table has one line per row)
 
 from deploy.bundle.bundle import Answer, Bundle
-from deploy.bundle.load import HERE, load_bundle
+from deploy.bundle.load import HERE, check_target, load_bundle
 
-__all__ = ["HERE", "Answer", "Bundle", "load_bundle"]
+__all__ = ["HERE", "Answer", "Bundle", "check_target", "load_bundle"]

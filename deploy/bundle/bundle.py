@@ -1,13 +1,17 @@
 """A loaded bundle: from samples to named answers."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.bundle.layout import MODEL
+from deploy.bundle.layout import ENGINE, MODEL, PLAN
 from deploy.bundle.manifest import Manifest
 from deploy.cpu import has_vnni
 from deploy.onnxruntime.build import EXACT_ON_X86, SessionSettings
@@ -73,12 +77,49 @@ class Bundle:
         Raises:
             Unsupported: it has an engine of TensorRT.
         """
-        if MODEL not in self.files:
+        if self.has_engine:
             raise Unsupported(
-                f"{self.path}: has an engine of TensorRT, which ONNX Runtime does not run; unzip it and give "
-                "engine.plan to deploy.tensorrt.run.TensorRtRunner"
+                f"{self.path}: has an engine of TensorRT, which ONNX Runtime does not run; use its "
+                "engine_runner, on a machine with that GPU"
             )
         return OrtRunner(self.files[MODEL], settings or self.session_settings())
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether it has an engine of TensorRT in the place of an ONNX model."""
+        return PLAN in self.files
+
+    @property
+    def batches(self) -> tuple[int, int | None]:
+        """Fewest and most samples that its model takes at a time; None where any number is taken."""
+        if self.has_engine:
+            batches = json.loads(self.files[ENGINE])["settings"]["batches"]
+            return int(batches[0]), int(batches[-1])
+        fixed = self.manifest.model_input.shape[0]
+        return fixed or 1, fixed
+
+    @contextmanager
+    def engine_runner(self, contexts: int = 1) -> Iterator[Runner]:
+        """Its engine on TensorRT, which wants files: they are in a temporary folder while it is opened.
+
+        Args:
+            contexts: calls from several threads that may run side by side.
+
+        Raises:
+            BadInput: it was built for another GPU or version.
+            Unsupported: it has no engine, or TensorRT, pycuda or a GPU is missing.
+        """
+        from deploy.tensorrt.run import RunSettings, TensorRtRunner
+
+        if not self.has_engine:
+            raise Unsupported(f"{self.path}: has no engine; package it with --engine")
+        with ExitStack() as stack:
+            with TemporaryDirectory() as folder:
+                for name in (PLAN, ENGINE):
+                    (Path(folder) / name).write_bytes(self.files[name])
+                runner = TensorRtRunner(Path(folder) / PLAN, RunSettings(contexts=contexts))
+                stack.enter_context(runner)
+            yield runner
 
     def session_settings(self, threads: int = 1) -> SessionSettings:
         """What :meth:`runner` uses by default, but for the threads."""

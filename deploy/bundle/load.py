@@ -11,7 +11,7 @@ from deploy.bundle.layout import FILES, LABELS, MANIFEST, MODEL, MOST_BYTES, ORT
 from deploy.bundle.manifest import Manifest, parse_manifest
 from quant.errors import BadInput
 
-__all__ = ["HERE", "load_bundle"]
+__all__ = ["HERE", "check_target", "load_bundle"]
 
 HERE = "here"
 
@@ -33,7 +33,7 @@ def load_bundle(path: Path | str, target: str | None = HERE, *, limit_bytes: int
     files = read_contents(path, limit_bytes)
     manifest = parse_manifest(files[MANIFEST], str(path))
     _check_files(path, manifest, files)
-    _check_target(path, manifest, target)
+    check_target(path, manifest, target)
     labels = _labels(path, manifest, files.get(LABELS, b""))
     return Bundle(str(path), manifest, files, labels, hashlib.sha256(files[SUMS]).hexdigest())
 
@@ -66,7 +66,12 @@ def _labels(path: Path, manifest: Manifest, text: bytes) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _check_target(path: Path, manifest: Manifest, target: str | None) -> None:
+def check_target(path: Path | str, manifest: Manifest, target: str | None) -> None:
+    """Refuse a bundle for something else; ``target`` as :func:`load_bundle` takes it.
+
+    Raises:
+        BadInput: it was made for another target.
+    """
     wanted = target
     if target == HERE:
         machine = platform.machine()

@@ -71,12 +71,12 @@ def choose_variant(
     if target is None and len(targets) > 1:
         raise BadInput(f"'{variant}' was lowered for {', '.join(targets)}; choose one with --target")
     target = target or next(iter(targets))
-    if target not in targets:
+    entry = targets.get(target) or _float_elsewhere(summary, variant, target)
+    if entry is None:
         raise BadInput(
             f"'{variant}' was not lowered for '{target}'{near(target, targets)}; the run has it for "
             f"{', '.join(targets)}"
         )
-    entry = targets[target]
     (reference,) = [one for one in summary["variants"] if one["name"] == summary["reference"]]
     _check_measured(root, entry)
     parity = entry["parity"]
@@ -93,6 +93,19 @@ def _known(summary: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]
             name = str(entry["name"]).removesuffix(f"-{target}")
             found.setdefault(name, {})[target] = entry
     return found
+
+
+def _float_elsewhere(summary: Mapping[str, Any], variant: str, target: str) -> Mapping[str, Any] | None:
+    """The float model for ONNX Runtime on another processor than the run's: the file as it was exported.
+
+    Its operators are the standard's, and its accuracy that of any processor; times and memory are not.
+    """
+    if variant != "fp32" or target not in ORT_TARGETS.values():
+        return None
+    entries = {entry["name"]: entry for entry in summary["variants"] if entry["target"] == "onnx"}
+    found = entries.get("fp32-plain", entries.get("fp32"))
+    note = f"accuracy was measured on {summary['environment']['architecture']}, times were not"
+    return found and {**found, "latency": None, "memory": None, "note": note}
 
 
 def _check_measured(root: Path, entry: Mapping[str, Any]) -> None:

@@ -3,9 +3,14 @@
 import importlib.util
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy.serve.options import Command, parse
 from quant.errors import BadInput, Unsupported
+
+if TYPE_CHECKING:
+    from deploy.bundle import Bundle
 
 __all__ = ["main"]
 
@@ -53,12 +58,19 @@ def _is_there(name: str) -> bool:
 
 
 def _serve(command: Command) -> None:
-    from deploy.bundle import HERE, load_bundle
     from deploy.serve.logs import log_to_stderr
     from deploy.serve.server import serve
 
     log_to_stderr(command.log_level)
-    serve(
-        [(name, load_bundle(path, command.target or HERE)) for name, path in command.bundles],
-        command.settings,
-    )
+    bundles = [(name, _loaded(path, command.target)) for name, path in command.bundles]
+    serve(bundles, command.settings)
+
+
+def _loaded(path: Path, target: str | None) -> "Bundle":
+    """A bundle for the target that was named; else for this processor, or a GPU, which its engine checks."""
+    from deploy.bundle import HERE, check_target, load_bundle
+
+    bundle = load_bundle(path, target)
+    if target is None and not bundle.has_engine:
+        check_target(path, bundle.manifest, HERE)
+    return bundle

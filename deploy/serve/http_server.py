@@ -50,7 +50,7 @@ class HttpServer(uvicorn.Server):
                 proxy_headers=False,
                 limit_concurrency=settings.connections,
                 timeout_keep_alive=settings.keep_alive_s,
-                timeout_graceful_shutdown=int(settings.grace_s) + 1,
+                timeout_graceful_shutdown=max(1, round(settings.grace_s)),
                 backlog=_BACKLOG,
             )
         )
@@ -64,6 +64,9 @@ class HttpServer(uvicorn.Server):
         """Ask every client to leave its connection with the next answer (RFC 9112, section 9.6)."""
         self.config.encoded_headers.append((b"connection", b"close"))
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        for connection in self.server_state.connections:
+            if connection.at_work:  # type: ignore[union-attr]
+                connection.cycle.keep_alive = False  # type: ignore[union-attr]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, answer what came in until then, close what is quiet."""
@@ -77,6 +80,7 @@ class HttpServer(uvicorn.Server):
         until = time.monotonic() + self._grace
         while time.monotonic() < until and self._restless():
             await asyncio.sleep(_QUIET_SECONDS / 10)
+        self.config.timeout_graceful_shutdown = max(1, round(until - time.monotonic()))
         await super().shutdown(sockets)
 
     @property

@@ -3,19 +3,17 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
-from deploy.onnxruntime.run import OrtRunner
 from deploy.serve.batcher import Batcher, Computed
+from deploy.serve.compute import open_runs
 from deploy.serve.metrics import Metrics
 from deploy.serve.refusal import Refused
 from deploy.serve.settings import ServeSettings
@@ -69,27 +67,17 @@ class ServedModel:
         self._batch = self._largest_batch()
         self._stack = ExitStack()
         self._executor = ThreadPoolExecutor(settings.workers, f"infer-{name}")
-        self._runs = self._sessions()
+        self._runs = open_runs(bundle, settings.workers, settings.threads, self._stack)
         self._batcher: Batcher | None = None
 
     def _largest_batch(self) -> int:
-        fixed = self.input.shape[0]
-        if fixed > 1:
+        least, most = self.bundle.batches
+        if least > 1:
             raise Unsupported(
-                f"{self.bundle.path}: its model takes exactly {fixed} samples at a time; a server needs an "
-                "open batch or one of 1"
+                f"{self.bundle.path}: its model takes no fewer than {least} samples at a time; a server "
+                "needs one that takes 1"
             )
-        return 1 if fixed == 1 else self._settings.max_batch
-
-    def _sessions(self) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], ...]:
-        """One session for all workers where each brings its own thread, which keeps the weights once."""
-        name, output = self.input.name, self.output.name
-        workers, threads = self._settings.workers, self._settings.threads
-        runners = []
-        for _ in range(1 if threads == 1 else workers):
-            runner = self.bundle.runner(self.bundle.session_settings(threads))
-            runners.append(self._stack.enter_context(runner))
-        return tuple(partial(_run, runners[i % len(runners)], name, output) for i in range(workers))
+        return min(self._settings.max_batch, most or self._settings.max_batch)
 
     def warm_up(self) -> None:
         """Run every session with the smallest and the largest batch, so that all memory is there.
@@ -152,10 +140,6 @@ class ServedModel:
         self._stack.close()
 
 
-def _run(runner: OrtRunner, name: str, output: str, rows: NDArray[Any]) -> NDArray[Any]:
-    return runner.infer({name: rows})[output]
-
-
 def open_model(name: str | None, bundle: Bundle, settings: ServeSettings, metrics: Metrics) -> ServedModel:
     """Build its sessions.
 
@@ -167,7 +151,7 @@ def open_model(name: str | None, bundle: Bundle, settings: ServeSettings, metric
 
     Raises:
         BadInput: the name cannot stand in an address.
-        Unsupported: it has an engine of TensorRT, or a fixed batch.
+        Unsupported: its runtime is not there, or it takes no single samples.
     """
     chosen = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{bundle.manifest.model}-{bundle.manifest.variant}")
     if not _NAME.fullmatch(chosen):

@@ -10,10 +10,14 @@ from starlette.routing import Route
 __all__ = ["page_routes"]
 
 _FOLDER = Path(__file__).with_name("static")
+_SCRIPT = "text/javascript; charset=utf-8"
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/page.js": ("page.js", _SCRIPT),
+    "/ask.js": ("ask.js", _SCRIPT),
+    "/draw.js": ("draw.js", _SCRIPT),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob:; base-uri 'none'; "

@@ -61,7 +61,9 @@ def build_app(service: Service, executor: Executor) -> Starlette:
         *page_routes(),
     ]
     handlers: dict[Any, Any] = {HTTPException: partial(_http_error, service), Refused: _refusal}
-    return Starlette(routes=routes, exception_handlers=handlers)
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return app
 
 
 def _asked(service: Service, request: Request) -> ServedModel:

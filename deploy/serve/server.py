@@ -80,6 +80,7 @@ async def _run(service: Service, started: float) -> None:
             warming.result()  # a bug there ends the server
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         gate.draining = True
+        loop.remove_signal_handler(signal.SIGINT)  # a second Ctrl-C ends it at once
         report("draining", inside=gate.inside)
         http.close_connections()
         await asyncio.sleep(settings.drain_s)

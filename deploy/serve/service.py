@@ -89,7 +89,7 @@ class Service:
         return {
             "name": model.name,
             "versions": [MODEL_VERSION],
-            "platform": "onnxruntime_onnx",
+            "platform": "tensorrt_plan" if model.bundle.has_engine else "onnxruntime_onnx",
             "inputs": [_told(model.input)],
             "outputs": [_told(model.output)],
         }

@@ -20,13 +20,15 @@ __all__ = ["checked_shape", "from_bytes", "from_numbers", "short", "whole_number
 
 _MOST_DIGITS = 18  # Python refuses to read some thousands, and nothing here has more bytes than that
 
+_MOST_SHOWN = 100
 _ALLOWED: Mapping[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
 """Kinds of NumPy's types to what JSON has for them."""
 
 
 def short(value: Any) -> str:
     """What somebody sent, fit for a message, however long it is."""
-    return reprlib.repr(value)
+    text = reprlib.repr(value)  # which looks at the first few of everything
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def whole_number(text: str) -> int | None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.tensorrt.build import EngineSettings, engine_settings
 from deploy.tensorrt.device import Device
 from deploy.tensorrt.library import LIBRARIES, Library
+from deploy.tensorrt.settings import EngineSettings, engine_settings
 from quant.errors import BadInput
 from quant.files import file_sha256
 

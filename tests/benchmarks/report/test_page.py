@@ -1,8 +1,6 @@
 """The page in a real browser: Chromium, without a window, from a file."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,29 +10,15 @@ import pytest
 from benchmarks.report.html import html_report
 from benchmarks.report.runs import Run
 from benchmarks.results import Summary
+from tests.chromium import chromium
 
 PATIENCE = 60_000  # ms; machines of CI are slow at times
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium from PATH; skipped without one, unless OCTAVO_REQUIRE_BROWSER=1."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        reason = "needs the package playwright and a chromium on PATH (Debian: apt-get install chromium)"
-        if os.environ.get("OCTAVO_REQUIRE_BROWSER") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as driver:
-        # CI runs as root in a container, where Chromium cannot have its sandbox.
-        opened = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 class Seen:

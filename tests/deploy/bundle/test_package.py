@@ -124,6 +124,22 @@ def test_the_command_packages_and_verifies(image_run: Path, tmp_path: Path) -> N
     assert told(image_run / "bundles" / "fp32-ort-x86.zip")["parity"] is None
 
 
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the other processor is ARM here")
+def test_the_float_model_is_packaged_for_another_processor_without_times(
+    image_run: Path, tmp_path: Path
+) -> None:
+    done = call("package", image_run, "--variant", "fp32-ort-arm64", "--out", tmp_path / "a.zip")
+    assert done.exit_code == 2, "the run has no such variant by name"
+    arm = ("--target", "ort-arm64", "--out", tmp_path / "a.zip")
+    done = call("package", image_run, "--variant", "fp32", *arm)
+    assert done.exit_code == 0, done.output
+    assert "accuracy was measured on x86_64, times were not" in done.stderr
+    said = told(tmp_path / "a.zip")
+    assert (said["target"], said["latency"], said["peak_memory_mib"]) == ("ort-arm64", None, None)
+    assert said["accuracy"] == entry_of(summary_of(image_run), "fp32")["accuracy"]
+    check_refused(call("package", image_run, "--variant", "int8", *arm), "was not lowered for 'ort-arm64'")
+
+
 def test_a_variant_must_be_named_well(image_run: Path, tmp_path: Path) -> None:
     def refused(*arguments: str, words: str) -> None:
         check_refused(call("package", image_run, "--out", tmp_path / "b.zip", "--variant", *arguments), words)
