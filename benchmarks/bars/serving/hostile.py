@@ -23,7 +23,7 @@ from benchmarks.bars.serving.wire import binary_request, connect, read_answer, t
 from benchmarks.peers.process import Say
 from deploy.serve.messages import SERVICE, message
 
-__all__ = ["Siege", "besiege", "hostile_bars"]
+__all__ = ["Broken", "Siege", "besiege", "exchange", "hostile_bars"]
 
 _WAIT_S = 15.0
 _MOST_MIB = 384  # the 256 MiB of bodies that the settings let in at a time, and half as much
@@ -158,14 +158,25 @@ def _sender(server: Served, siege: Siege, kind: str) -> Callable[[Any], None]:
         if isinstance(attempt, Call):
             _call(server, siege, attempt)
         else:
-            _exchange(server.grpc_port if kind in FRAMES else server.port, siege, attempt, kind in FRAMES)
+            exchange(server.grpc_port if kind in FRAMES else server.port, siege, attempt, kind in FRAMES)
         if server.process.poll() is not None:
             raise Broken(f"the server ended with {server.process.returncode} at {attempt}")
 
     return send
 
 
-def _exchange(port: int, siege: Siege, attempt: Attempt, deaf: bool) -> None:
+def exchange(port: int, siege: Siege, attempt: Attempt, deaf: bool = False) -> None:
+    """Send on a connection of its own, and judge what comes back.
+
+    Args:
+        port: to it.
+        siege: where the statuses are counted.
+        attempt: what is sent.
+        deaf: do not wait for an answer.
+
+    Raises:
+        Broken: a status of a broken server, an answer that tells too much, or none where one is due.
+    """
     try:
         sock = connect(port, _WAIT_S)
     except OSError as error:
