@@ -12,13 +12,12 @@ from rich.console import Console
 from benchmarks.bars.bar import Bar, in_one_line, print_bars, to_dicts
 from benchmarks.bars.serving.clients import clients_bars
 from benchmarks.bars.serving.cost import cost_bars
-from benchmarks.bars.serving.hostile import hostile_bars
 from benchmarks.bars.serving.overload import overload_bars
 from benchmarks.bars.serving.sigterm import sigterm_bars
 from benchmarks.environment import describe_environment
 from benchmarks.files import write_text
 from benchmarks.peers.process import Say
-from quant.errors import BadInput
+from quant.errors import BadInput, Unsupported
 
 __all__ = ["main"]
 
@@ -44,9 +43,17 @@ class Given:
     seed: int
 
 
+def _hostile(given: Given, folder: Path, say: Say) -> list[Bar]:
+    try:
+        from benchmarks.bars.serving.hostile import hostile_bars
+    except ModuleNotFoundError as error:
+        raise Unsupported(f"{error.name} is not installed: pip install 'octavo[dev]'") from error
+    return hostile_bars(given.bundle, folder, given.requests, given.seed, say)
+
+
 _BARS: dict[str, Callable[[Given, Path, Say], list[Bar]]] = {
     "clients": lambda given, folder, say: clients_bars(given.bundle, folder, say),
-    "hostile": lambda given, folder, say: hostile_bars(given.bundle, folder, given.requests, given.seed, say),
+    "hostile": _hostile,
     "sigterm": lambda given, folder, say: sigterm_bars(given.bundle, folder, given.ends, given.seed, say),
     "cost": lambda given, folder, say: cost_bars(given.bundle, folder, given.rounds, say),
     "overload": lambda given, folder, say: overload_bars(given.bundle, folder, given.minutes, say),

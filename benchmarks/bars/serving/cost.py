@@ -10,11 +10,10 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.bars.bar import Bar
-from benchmarks.bars.serving.hostile_grpc import infer_message
 from benchmarks.bars.serving.loops import Clients, InProcess, Protocol, one_process
 from benchmarks.bars.serving.samples import make_samples
 from benchmarks.bars.serving.served import served
-from benchmarks.bars.serving.wire import binary_request
+from benchmarks.bars.serving.wire import binary_request, infer_message
 from benchmarks.peers.process import Say
 
 __all__ = ["Round", "cost_bars", "cost_of"]
@@ -68,7 +67,7 @@ def measure(bundle: Path, folder: Path, rounds: int, say: Say, seconds: float = 
             server.port,
             server.grpc_port,
             binary_request(samples.name, samples.inputs),
-            infer_message(samples).SerializeToString(),
+            infer_message(samples.name, samples.inputs).SerializeToString(),
             pool,
         )
         for number in range(rounds):

@@ -12,10 +12,9 @@ from typing import Any
 
 import grpc
 
-from benchmarks.bars.serving.hostile_grpc import infer_message
 from benchmarks.bars.serving.samples import Samples
 from benchmarks.bars.serving.served import Served
-from benchmarks.bars.serving.wire import binary_request, connect, read_answer, tensor_of
+from benchmarks.bars.serving.wire import binary_request, connect, infer_message, read_answer, tensor_of
 from deploy.serve.messages import SERVICE, message
 
 __all__ = ["Account", "crowd"]
@@ -110,7 +109,7 @@ def _ask(sock: socket.socket, request: bytes, samples: Samples, account: Account
 
 
 def _grpc(port: int, samples: Samples, account: Account) -> None:
-    content = infer_message(samples).SerializeToString()
+    content = infer_message(samples.name, samples.inputs).SerializeToString()
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
     with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
         call = channel.unary_unary(f"/{SERVICE}/ModelInfer", None, None)

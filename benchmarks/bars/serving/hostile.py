@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from benchmarks.bars.bar import Bar
 from benchmarks.bars.serving.attempt import Attempt, Limits
-from benchmarks.bars.serving.hostile_grpc import FRAMES, GRPC, Call, infer_message
+from benchmarks.bars.serving.hostile_grpc import FRAMES, GRPC, Call
 from benchmarks.bars.serving.hostile_http import HTTP
 from benchmarks.bars.serving.leaks import leak_in
 from benchmarks.bars.serving.samples import Samples, make_samples
 from benchmarks.bars.serving.served import Served, served
-from benchmarks.bars.serving.wire import binary_request, connect, read_answer, tensor_of
+from benchmarks.bars.serving.wire import binary_request, connect, infer_message, read_answer, tensor_of
 from benchmarks.peers.process import Say
 from deploy.serve.messages import SERVICE, message
 
@@ -258,7 +258,7 @@ def _unwell(server: Served, samples: Samples) -> str:
             answer, _ = read_answer(sock)
         if answer.status != 200 or tensor_of(answer).tobytes() != samples.outputs.tobytes():
             return f"HTTP answers {answer.status}, or other numbers"
-        content = infer_message(samples).SerializeToString()
+        content = infer_message(samples.name, samples.inputs).SerializeToString()
         reply = message("ModelInferResponse").FromString(
             _channel(server).unary_unary(f"/{SERVICE}/ModelInfer", None, None)(content, timeout=_WAIT_S)
         )

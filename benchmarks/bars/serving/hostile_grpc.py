@@ -3,16 +3,16 @@
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from hypothesis import strategies as st
 
 from benchmarks.bars.serving.attempt import Attempt, Limits
 from benchmarks.bars.serving.samples import Samples
 from benchmarks.bars.serving.served import MODEL
+from benchmarks.bars.serving.wire import infer_message
 from deploy.serve.messages import METHODS, SERVICE, message
 
-__all__ = ["FRAMES", "GRPC", "Call", "infer_message"]
+__all__ = ["FRAMES", "GRPC", "Call"]
 
 _CONTENTS = ("bool", "int", "int64", "uint", "uint64", "fp32", "fp64", "bytes")
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -34,14 +34,6 @@ class Call:
         return f"{self.method}: {self.content[:300]!r} ({len(self.content)} bytes)"
 
 
-def infer_message(samples: Samples) -> Any:
-    """A good ``ModelInferRequest``."""
-    request = message("ModelInferRequest")(model_name=MODEL, id="a")
-    request.inputs.add(name=samples.name, datatype="FP32", shape=samples.inputs.shape)
-    request.raw_input_contents.append(samples.inputs.tobytes())
-    return request
-
-
 def _path(method: str) -> str:
     return f"/{SERVICE}/{method}"
 
@@ -49,7 +41,7 @@ def _path(method: str) -> str:
 def _mutated(samples: Samples, limits: Limits) -> st.SearchStrategy[Call]:
     """A good message, changed at some bytes; most changes hit what is around the tensor."""
     del limits
-    good = infer_message(samples).SerializeToString()
+    good = infer_message(samples.name, samples.inputs).SerializeToString()
 
     def changed(given: tuple[int, bool, int, bytes, str]) -> Call:
         at, early, skip, put, method = given

@@ -7,11 +7,10 @@ from statistics import median
 
 from benchmarks.bars.bar import Bar
 from benchmarks.bars.serving.arrivals import Outcome, Visit, arrive
-from benchmarks.bars.serving.hostile_grpc import infer_message
 from benchmarks.bars.serving.loops import Clients, one_process
 from benchmarks.bars.serving.samples import make_samples
 from benchmarks.bars.serving.served import Served, served
-from benchmarks.bars.serving.wire import binary_request
+from benchmarks.bars.serving.wire import binary_request, infer_message
 from benchmarks.peers.process import Say
 
 __all__ = ["memory_bars", "overload_bars"]
@@ -35,7 +34,7 @@ def overload_bars(bundle: Path, folder: Path, minutes: float, say: Say) -> list[
     """
     samples = make_samples(bundle)
     request = binary_request(samples.name, samples.inputs)
-    content = infer_message(samples).SerializeToString()
+    content = infer_message(samples.name, samples.inputs).SerializeToString()
     with served(bundle, folder / "overload.log") as server, one_process() as pool:
         clients = Clients(server.port, server.grpc_port, request, content, pool)
         loops = {n: clients.loop("http", n, _CAPACITY_S) for n in (2, 4)}
