@@ -15,6 +15,7 @@ __all__ = ["Outcome", "Visit", "arrive"]
 
 _WAIT_S = 60.0
 _READ = 2**18
+_REFUSED_STREAM = "RST_STREAM with error code 7"
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ async def _over_grpc(visit: Visit, call: Any, outcome: Outcome) -> None:
             status = "gRPC: other numbers"
     except grpc.aio.AioRpcError as error:
         status = error.code().name
-        if error.code() is grpc.StatusCode.UNAVAILABLE:  # which a server that runs does not say itself
+        # A server that runs refuses a stream above its number of them (REFUSED_STREAM, RFC 9113, section 8.7);
+        # all else of this status is a connection that broke.
+        if error.code() is grpc.StatusCode.UNAVAILABLE and _REFUSED_STREAM not in (error.details() or ""):
             status += f": {error.details()}"
     _count(outcome, status, began)
 
@@ -103,6 +106,8 @@ async def _over_http(visit: Visit, idle: list[Any], outcome: Outcome) -> None:
     began = time.perf_counter()
     try:
         async with asyncio.timeout(_WAIT_S):
+            while idle and idle[-1][0].at_eof():  # the server's patience with it has ended
+                idle.pop()[1].close()
             if idle:
                 reader, writer = idle.pop()
             else:
