@@ -95,7 +95,7 @@ async def _over_grpc(visit: Visit, call: Any, outcome: Outcome) -> None:
             status = "gRPC: other numbers"
     except grpc.aio.AioRpcError as error:
         status = error.code().name
-        # A server that runs refuses a stream above its number of them (REFUSED_STREAM, RFC 9113, section 8.7);
+        # A server that runs refuses a stream above its number of them (REFUSED_STREAM, RFC 9113, 8.7);
         # all else of this status is a connection that broke.
         if error.code() is grpc.StatusCode.UNAVAILABLE and _REFUSED_STREAM not in (error.details() or ""):
             status += f": {error.details()}"

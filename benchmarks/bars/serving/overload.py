@@ -102,9 +102,7 @@ def memory_bars(memory: list[float]) -> list[Bar]:
     crashed = 0.0 in memory
     return [
         Bar("… crashes", "at most", 0, crashed, digits=0),
-        Bar(
-            "… memory, last fifth against the first", "at most", _FLAT_PERCENT, abs(grown[0]), " %", 1, remark
-        ),
+        Bar("… memory, last fifth against the first", "at most", _FLAT_PERCENT, grown[0], " %", 1, remark),
         Bar(
             "… memory, highest after the first fifth against the highest in it",
             "at most",
