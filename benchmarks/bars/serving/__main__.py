@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10, help="of overload; default: %(default)s")
     parser.add_argument("--requests", type=int, default=1500, help="that mean harm; default: %(default)s")
     parser.add_argument("--ends", type=int, default=50, help="under load; default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=10, help="of the cost; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=30, help="of the cost; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of all choices; default: %(default)s")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/bars/serving.json"), help="default: %(default)s"
