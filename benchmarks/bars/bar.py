@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from quant.errors import BadInput, Unsupported
@@ -65,7 +66,7 @@ def print_bars(bars: Sequence[Bar], console: Console) -> None:
     for bar in bars:
         sign = "≥" if bar.kind == "at least" else "≤"
         table.add_row(
-            bar.what + (f"\n[dim]{bar.remark}[/dim]" if bar.remark else ""),
+            bar.what + (f"\n[dim]{escape(bar.remark)}[/dim]" if bar.remark else ""),
             f"{sign} {bar.limit:g}{bar.unit}",
             f"{bar.measured:.{bar.digits}f}{bar.unit}",
             "[green]reached[/green]" if bar.reached else "[red]missed[/red]",

@@ -1,6 +1,7 @@
 """The command: options, bundles, server, and errors in one line."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,8 @@ def _is_there(name: str) -> bool:
 
 
 def _serve(command: Command) -> None:
+    # gRPC's core writes lines of its own, with words of whoever connects; it looks here when imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from deploy.serve.logs import log_to_stderr
     from deploy.serve.server import serve
 

@@ -39,12 +39,27 @@ class Gate:
             raise Refused(
                 429, f"{self._requests} requests are waiting already; try again later", "queue_full"
             )
+        with self.holding(size):
+            self.inside += 1
+            try:
+                yield
+            finally:
+                self.inside -= 1
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Hold room for bytes.
+
+        Args:
+            size: of a request that has a place.
+
+        Raises:
+            Refused: 429 where there is no room.
+        """
         if self.bytes_inside + size > self._most_bytes:
             raise Refused(429, "too many bytes are waiting already; try again later", "bytes_full")
-        self.inside += 1
         self.bytes_inside += size
         try:
             yield
         finally:
-            self.inside -= 1
             self.bytes_inside -= size

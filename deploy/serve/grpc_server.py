@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Callable
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -16,57 +17,95 @@ from deploy.serve.refusal import Refused, bad_request
 from deploy.serve.service import Service
 from quant.errors import BadInput
 
-__all__ = ["start_grpc"]
+__all__ = ["GrpcServer"]
 
 _SPARE = 16  # calls beside those let in: health, metadata, and refusals
+_QUIET_S, _MOST_QUIET_S = 0.25, 5.0
 _ENVELOPE = 2**16  # bytes of a message around its tensor
 
 
-async def start_grpc(service: Service) -> tuple[grpc.aio.Server, int]:
-    """Listen.
+class GrpcServer:
+    """The service, and an end that loses nothing.
 
     Args:
         service: what it offers; its settings have the address.
-
-    Returns:
-        The server, which has started, and its port.
-
-    Raises:
-        BadInput: the port is taken, or cannot be listened at.
     """
-    settings = service.settings
-    server = grpc.aio.server(
-        maximum_concurrent_rpcs=settings.queue + _SPARE,
-        options=[
-            ("grpc.max_receive_message_length", settings.max_request_bytes + _ENVELOPE),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # a second server at the same port is a mistake
-        ],
-    )
-    tell: dict[str, Callable[[Any], Any]] = {
-        "ServerLive": lambda _: message("ServerLiveResponse")(live=True),
-        "ServerReady": lambda _: message("ServerReadyResponse")(ready=service.ready),
-        "ModelReady": partial(_model_ready, service),
-        "ServerMetadata": lambda _: message("ServerMetadataResponse")(**service.metadata()),
-        "ModelMetadata": partial(_model_metadata, service),
-    }
-    handlers = {
-        # To the client each is unary. As a stream, its one message is ours to wait for, and not for ever.
-        name: grpc.stream_unary_rpc_method_handler(
-            partial(_answer, service, name, tell.get(name)), response_serializer=_serialized
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._ending, self._heard = service, False, 0.0
+        settings = service.settings
+        self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=settings.queue + _SPARE,
+            options=[
+                ("grpc.max_receive_message_length", settings.max_request_bytes + _ENVELOPE),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", settings.queue + _SPARE),  # of one connection
+                ("grpc.so_reuseport", 0),  # a second server at the same port is a mistake
+            ],
         )
-        for name in METHODS
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    try:
-        port = server.add_insecure_port(f"{_address(settings.host)}:{settings.grpc_port}")
-    except RuntimeError as error:
-        raise BadInput(
-            f"gRPC cannot listen at {settings.host} port {settings.grpc_port}; is it taken? Give another "
-            "--grpc-port, or --no-grpc"
-        ) from error
-    await server.start()
-    return server, port
+        tell: dict[str, Callable[[Any], Any]] = {
+            "ServerLive": lambda _: message("ServerLiveResponse")(live=True),
+            "ServerReady": lambda _: message("ServerReadyResponse")(ready=service.ready),
+            "ModelReady": partial(_model_ready, service),
+            "ServerMetadata": lambda _: message("ServerMetadataResponse")(**service.metadata()),
+            "ModelMetadata": partial(_model_metadata, service),
+        }
+        handlers = {
+            # To the client each is unary. As a stream, its one message is ours to wait for, and not for ever.
+            name: grpc.stream_unary_rpc_method_handler(
+                partial(self._answer, name, tell.get(name)), response_serializer=_serialized
+            )
+            for name in METHODS
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def start(self) -> int:
+        """Listen.
+
+        Returns:
+            The port.
+
+        Raises:
+            BadInput: the port is taken, or cannot be listened at.
+        """
+        settings = self._service.settings
+        try:
+            port: int = self._server.add_insecure_port(f"{_address(settings.host)}:{settings.grpc_port}")
+        except RuntimeError as error:
+            raise BadInput(
+                f"gRPC cannot listen at {settings.host} port {settings.grpc_port}; is it taken? Give another "
+                "--grpc-port, or --no-grpc"
+            ) from error
+        await self._server.start()
+        return port
+
+    async def stop(self) -> None:
+        """Send new calls elsewhere, answer those that were let in, and end.
+
+        A call that arrives while grpcio's server stops is cancelled, which does not tell the client that it
+        may ask again. So first every new call is refused as unavailable, which does, until none comes.
+        """
+        self._ending = True
+        until = time.monotonic() + min(_MOST_QUIET_S, self._service.settings.grace_s)
+        while time.monotonic() < min(until, self._heard + _QUIET_S):
+            await asyncio.sleep(_QUIET_S / 10)
+        await self._server.stop(self._service.settings.grace_s)
+
+    async def _answer(self, name: str, tell: Callable[[Any], Any] | None, _: Any, context: Any) -> Any:
+        service, self._heard = self._service, time.monotonic()
+        try:
+            if self._ending:
+                raise Refused(503, "the server is ending; ask another", "ending")
+            if tell is None:
+                return await _infer(service, context)
+            return tell(_parsed(name, await _received(context, service.settings.read_timeout_s)))
+        except Refused as refused:
+            await context.abort(getattr(grpc.StatusCode, refused.grpc_code), refused.text)
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            LOGGER.exception("bug")
+            await context.abort(grpc.StatusCode.INTERNAL, "a bug in the server; its log has the details")
 
 
 def _address(host: str) -> str:
@@ -87,48 +126,38 @@ def _model_metadata(service: Service, request: Any) -> Any:
     return message("ModelMetadataResponse")(**told)
 
 
-async def _answer(
-    service: Service,
-    name: str,
-    tell: Callable[[Any], Any] | None,
-    messages: AsyncIterable[bytes],
-    context: Any,
-) -> Any:
-    """Parse here, for grpcio calls a message that cannot be parsed a bug of the server's."""
-    try:
-        content = await _received(messages, service.settings.read_timeout_s)
-        try:
-            request = message(f"{name}Request").FromString(content)
-        except DecodeError:
-            bad_request(f"the message is no {name}Request")
-        return tell(request) if tell is not None else await _infer(service, request, len(content))
-    except Refused as refused:
-        code = getattr(grpc.StatusCode, refused.grpc_code)
-        await context.abort(code, refused.text)
-    except grpc.aio.AbortError:
-        raise
-    except Exception:
-        LOGGER.exception("bug")
-        await context.abort(grpc.StatusCode.INTERNAL, "a bug in the server; its log has the details")
-
-
-async def _received(messages: AsyncIterable[bytes], seconds: float) -> bytes:
+async def _received(context: Any, seconds: float) -> bytes:
     try:
         async with asyncio.timeout(seconds):
-            return await anext(aiter(messages))
+            content: bytes = await context.read()  # the iterator would keep the message until it is collected
     except TimeoutError:
         raise Refused(408, f"the message did not come within {seconds:g} s", "slow") from None
-    except StopAsyncIteration:
+    if content is grpc.aio.EOF:
         bad_request("the call has no message")
+    return content
 
 
-async def _infer(service: Service, request: Any, size: int) -> Any:
-    arrived, status, name = time.perf_counter(), "OK", ""
+def _parsed(name: str, content: bytes) -> Any:
+    """Parse here, for grpcio calls a message that cannot be parsed a bug of the server's."""
+    try:
+        return message(f"{name}Request").FromString(content)
+    except DecodeError:
+        bad_request(f"the message is no {name}Request")
+
+
+async def _infer(service: Service, context: Any) -> Any:
+    """Find a place first: a message that is refused is not received."""
+    arrived, status, name, size = time.perf_counter(), "OK", "", 0
     told: dict[str, Any] = {}
     try:
-        model = service.model(request.model_name, request.model_version)
-        name = model.name
-        with service.admitted(size):
+        with service.admitted(0), ExitStack() as held:
+            content = await _received(context, service.settings.read_timeout_s)
+            size = len(content)
+            held.enter_context(service.gate.holding(size))
+            request = _parsed("ModelInfer", content)
+            del content
+            model = service.model(request.model_name, request.model_version)
+            name = model.name
             inputs = inputs_of(request, model)
             computed = await service.infer(model, inputs, arrived)
             told = {

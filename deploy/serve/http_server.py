@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import ctypes
 import socket
+import struct
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,8 +18,9 @@ from quant.errors import BadInput
 
 __all__ = ["HttpServer", "listen"]
 
-_QUIET_SECONDS = 0.25
+_QUIET_SECONDS, _NEW_SECONDS = 0.25, 1.0  # since a connection was heard; since one was made that said nothing
 _BACKLOG = 2048
+_SO_ATTACH_FILTER, _BPF_RETURN = 26, 0x06  # of linux/filter.h; Python has no names for them
 
 
 class HttpServer(uvicorn.Server):
@@ -67,6 +71,9 @@ class HttpServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, answer what came in until then, close what is quiet."""
         for listening in sockets or []:
+            _deafen(listening)
+            await self._accept_the_rest(listening)
+            await asyncio.sleep(_QUIET_SECONDS / 10)  # for what was on its way through the system
             await self._accept_the_rest(listening)
         for server in self.servers:
             server.close()
@@ -83,9 +90,11 @@ class HttpServer(uvicorn.Server):
     def _restless(self) -> bool:
         """Whether a request is being answered, or may be on its way on a connection just heard of."""
         now = time.monotonic()
+        connections: Any = self.server_state.connections
         return any(
-            connection.at_work or now - connection.heard < _QUIET_SECONDS  # type: ignore[union-attr]
-            for connection in self.server_state.connections
+            connection.at_work
+            or now - connection.heard < (_NEW_SECONDS if connection.cycle is None else _QUIET_SECONDS)
+            for connection in connections
         )
 
     async def _accept_the_rest(self, listening: socket.socket) -> None:
@@ -105,6 +114,20 @@ class HttpServer(uvicorn.Server):
         return config.http_protocol_class(
             config=config, server_state=self.server_state, app_state=self.lifespan.state
         )
+
+
+def _deafen(listening: socket.socket) -> None:
+    """Have the system drop every packet that asks for a connection, where it can (Linux, socket(7)).
+
+    One made between the last that is taken and the end of listening would be reset, with the request on it.
+    A packet that is dropped is sent again after a second, to whoever listens then.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    let_nothing_pass = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
+    program = struct.pack("HP", 1, ctypes.addressof(let_nothing_pass))
+    with contextlib.suppress(OSError):  # forbidden by a sandbox, perhaps
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def listen(host: str, port: int) -> socket.socket:

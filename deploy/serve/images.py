@@ -3,6 +3,7 @@
 import asyncio
 import io
 import time
+import warnings
 from concurrent.futures import Executor
 from typing import Any
 
@@ -19,6 +20,7 @@ from quant.errors import BadInput
 __all__ = ["classify"]
 
 Image.MAX_IMAGE_PIXELS = None  # the limit here is the server's own
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of strangers' files, kept and written by Python as text
 _FORMATS = ("JPEG", "PNG")
 _MOST_TOP = 1000
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from deploy.bundle import Bundle
 from deploy.serve.gate import Gate
-from deploy.serve.grpc_server import start_grpc
+from deploy.serve.grpc_server import GrpcServer
 from deploy.serve.http_server import HttpServer, listen
 from deploy.serve.logs import report
 from deploy.serve.metrics import Metrics
@@ -66,7 +66,8 @@ async def _run(service: Service, started: float) -> None:
     with ThreadPoolExecutor(_DECODERS, "decode") as decoders:
         sock = listen(settings.host, settings.port)
         http = HttpServer(build_app(service, decoders), settings)
-        grpc, grpc_port = await start_grpc(service) if settings.grpc_port is not None else (None, None)
+        grpc = GrpcServer(service) if settings.grpc_port is not None else None
+        grpc_port = await grpc.start() if grpc else None
         for number in _SIGNALS:
             loop.add_signal_handler(number, stop.set)
         serving = asyncio.create_task(http.serve(sockets=[sock]))
@@ -84,7 +85,7 @@ async def _run(service: Service, started: float) -> None:
         http.close_connections()
         await asyncio.sleep(settings.drain_s)
         http.should_exit = True
-        ends = [serving] if grpc is None else [serving, asyncio.create_task(grpc.stop(settings.grace_s))]
+        ends = [serving] if grpc is None else [serving, asyncio.create_task(grpc.stop())]
         await asyncio.gather(*ends)
         stopping.cancel()
         await asyncio.gather(warming, return_exceptions=True)

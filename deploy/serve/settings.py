@@ -27,7 +27,8 @@ class ServeSettings:
         max_pending_mib: of all bodies let in at a time.
         max_megapixels: of an image.
         timeout_s: from a request's arrival to its answer; then 503.
-        read_timeout_s: for a request to arrive whole; then 408, or the connection is closed.
+        read_timeout_s: for a request to arrive whole, and for its answer to be taken; then 408, or the
+            connection is closed.
         keep_alive_s: how long an idle connection is kept.
         connections: of HTTP, at most; then 503.
         drain_s: after SIGTERM, how long the server still takes requests while it says it is not ready.

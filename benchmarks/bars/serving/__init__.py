@@ -7,7 +7,7 @@
 | ``samples`` | inputs, and ONNX Runtime's own answers to them |
 | ``clients``, ``scripts``, ``requirements`` | published clients and curl against it |
 | ``cost``, ``loops`` | what the server costs beside ONNX Runtime called in process |
-| ``overload`` | twice of what it can do |
-| ``hostile``, ``hostile_*`` | requests that mean harm |
-| ``sigterm`` | ends under load |
+| ``overload``, ``arrivals`` | twice of what it can do |
+| ``hostile``, ``hostile_*``, ``attempt``, ``leaks`` | requests that mean harm |
+| ``sigterm``, ``crowd`` | ends under load |
 """

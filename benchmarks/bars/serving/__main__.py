@@ -11,10 +11,13 @@ from rich.console import Console
 
 from benchmarks.bars.bar import Bar, in_one_line, print_bars, to_dicts
 from benchmarks.bars.serving.clients import clients_bars
+from benchmarks.bars.serving.cost import cost_bars
+from benchmarks.bars.serving.overload import overload_bars
+from benchmarks.bars.serving.sigterm import sigterm_bars
 from benchmarks.environment import describe_environment
 from benchmarks.files import write_text
 from benchmarks.peers.process import Say
-from quant.errors import BadInput
+from quant.errors import BadInput, Unsupported
 
 __all__ = ["main"]
 
@@ -40,8 +43,20 @@ class Given:
     seed: int
 
 
+def _hostile(given: Given, folder: Path, say: Say) -> list[Bar]:
+    try:
+        from benchmarks.bars.serving.hostile import hostile_bars
+    except ModuleNotFoundError as error:
+        raise Unsupported(f"{error.name} is not installed: pip install 'octavo[dev]'") from error
+    return hostile_bars(given.bundle, folder, given.requests, given.seed, say)
+
+
 _BARS: dict[str, Callable[[Given, Path, Say], list[Bar]]] = {
     "clients": lambda given, folder, say: clients_bars(given.bundle, folder, say),
+    "hostile": _hostile,
+    "sigterm": lambda given, folder, say: sigterm_bars(given.bundle, folder, given.ends, given.seed, say),
+    "cost": lambda given, folder, say: cost_bars(given.bundle, folder, given.rounds, say),
+    "overload": lambda given, folder, say: overload_bars(given.bundle, folder, given.minutes, say),
 }
 
 
@@ -55,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10, help="of overload; default: %(default)s")
     parser.add_argument("--requests", type=int, default=1500, help="that mean harm; default: %(default)s")
     parser.add_argument("--ends", type=int, default=50, help="under load; default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=10, help="of the cost; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=30, help="of the cost; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of all choices; default: %(default)s")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/bars/serving.json"), help="default: %(default)s"

@@ -1,6 +1,7 @@
 """Published clients and curl against the server: every answer is ONNX Runtime's own, bit for bit."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from quant.errors import Unsupported
 __all__ = ["clients_bars"]
 
 _HERE = Path(__file__).parent
+_ROOT = _HERE.parents[2]  # where the scripts find what they share
 _PUBLISHED = {"tritonclient": "tritonclient_asks.py", "kserve": "kserve_asks.py"}
 
 
@@ -86,7 +88,7 @@ def _published(script: str, python: Path, samples: Samples) -> Callable[[Served,
         }
         job = out / "job.json"
         job.write_text(json.dumps(given))
-        stream([python, _HERE / "scripts" / script, job])
+        stream([python, _HERE / "scripts" / script, job], env=os.environ | {"PYTHONPATH": str(_ROOT)})
         return sorted(file.stem for file in out.glob("*.npy"))
 
     return ask

@@ -64,4 +64,6 @@ def make_samples(path: Path, seed: int = 0) -> Samples:
         outputs = runner.infer({taken.name: inputs})[given.name]
         (answers,) = bundle.predict(runner, [file.getvalue()], TOP)
     labels = [asdict(answer) for answer in answers]
-    return Samples(bundle, taken.name, given.name, inputs, outputs, file.getvalue(), labels)
+    return Samples(
+        bundle, taken.name, given.name, inputs, outputs.astype(np.float32), file.getvalue(), labels
+    )

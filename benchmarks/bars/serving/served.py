@@ -1,6 +1,7 @@
 """A server in a process of its own, as a user starts it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ __all__ = ["MODEL", "Served", "served"]
 MODEL = "model"
 """What requests call the bundle."""
 
+_ROOT = Path(__file__).resolve().parents[3]
 _START_S = 60.0
 _END_S = 60.0
 _LOOK_S = 0.02
@@ -87,9 +89,23 @@ def served(bundle: Path, log: Path, options: Sequence[str] = ()) -> Iterator[Ser
     Raises:
         Unsupported: it ends, or does not become ready.
     """
-    command = [sys.executable, "-m", "deploy.serve", f"{MODEL}={bundle}", "--port", "0", "--grpc-port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "deploy.serve",
+        f"{MODEL}={bundle.resolve()}",
+        "--port",
+        "0",
+        "--grpc-port",
+        "0",
+    ]
     with log.open("wb") as lines:
-        process = subprocess.Popen([*command, *options], stdin=subprocess.DEVNULL, stderr=lines)
+        process = subprocess.Popen(
+            [*command, *options],
+            stdin=subprocess.DEVNULL,
+            stderr=lines,
+            env=os.environ | {"PYTHONPATH": str(_ROOT)},
+        )
     server = Served(process, log)
     try:
         _wait_until_ready(server)

@@ -1,17 +1,28 @@
-"""A request as bytes, and its answer read from a socket: no client library between the clock and the server."""
+"""A request as bytes, and its answer read from a socket: no client library between clock and server."""
 
 import contextlib
 import json
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bars.serving.served import MODEL
+from deploy.serve.messages import message
 
-__all__ = ["Answer", "binary_request", "connect", "infer_path", "read_answer", "request_bytes", "tensor_of"]
+__all__ = [
+    "Answer",
+    "binary_request",
+    "connect",
+    "infer_message",
+    "infer_path",
+    "read_answer",
+    "request_bytes",
+    "tensor_of",
+]
 
 _PIECE = 2**18
 _LENGTH = "inference-header-content-length"
@@ -56,6 +67,14 @@ def binary_request(name: str, array: NDArray[np.float32], headers: Mapping[str, 
     entry = {**told, "parameters": {"binary_data_size": len(raw)}}
     text = json.dumps({"inputs": [entry], "parameters": {"binary_data_output": True}}).encode()
     return request_bytes(infer_path(), text + raw, {_LENGTH: str(len(text)), **(headers or {})})
+
+
+def infer_message(name: str, array: NDArray[np.float32]) -> Any:
+    """A ``ModelInferRequest`` of a float32 tensor as raw contents."""
+    request = message("ModelInferRequest")(model_name=MODEL, id="a")
+    request.inputs.add(name=name, datatype="FP32", shape=array.shape)
+    request.raw_input_contents.append(np.ascontiguousarray(array, "<f4").tobytes())
+    return request
 
 
 def tensor_of(answer: Answer) -> NDArray[np.float32]:

@@ -2,8 +2,8 @@
 
 A script is called as ``python SCRIPT job.json`` (:class:`Job` says what is in it; KServe's library reads the
 command line itself, which options would disturb), asks the server in all the ways that its client has, and
-leaves what came back as ``OUT/WAY.npy``. It ends with another exit code than 0, and with the reason on its last
-line, where something else is not as it should.
+leaves what came back as ``OUT/WAY.npy``. It ends with another exit code than 0, and with the reason on its
+last line, where something else is not as it should.
 """
 
 import json

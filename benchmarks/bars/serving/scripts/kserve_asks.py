@@ -2,8 +2,9 @@
 
 import asyncio
 
-from client_protocol import Job, check, read_job
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
+
+from benchmarks.bars.serving.scripts.client_protocol import Job, check, read_job
 
 
 def request(job: Job, binary: bool) -> InferRequest:

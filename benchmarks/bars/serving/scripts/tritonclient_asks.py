@@ -4,7 +4,8 @@ from typing import Any
 
 import tritonclient.grpc
 import tritonclient.http
-from client_protocol import Job, check, read_job
+
+from benchmarks.bars.serving.scripts.client_protocol import Job, check, read_job
 
 ID = "a-request"
 
