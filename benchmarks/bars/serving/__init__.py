@@ -6,6 +6,7 @@
 | ``wire`` | a request as bytes on a socket, and its answer |
 | ``samples`` | inputs, and ONNX Runtime's own answers to them |
 | ``clients``, ``scripts``, ``requirements`` | published clients and curl against it |
+| ``hosted`` | the same bundle in KServe's own server |
 | ``cost``, ``loops`` | what the server costs beside ONNX Runtime called in process |
 | ``overload``, ``arrivals`` | twice of what it can do |
 | ``hostile``, ``hostile_*``, ``attempt``, ``leaks`` | requests that mean harm |

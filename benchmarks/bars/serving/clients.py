@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bars.bar import Bar
+from benchmarks.bars.serving.hosted import hosted
 from benchmarks.bars.serving.samples import TOP, Samples, make_samples
 from benchmarks.bars.serving.served import MODEL, Served, served
 from benchmarks.bars.serving.wire import infer_path
@@ -20,6 +21,9 @@ __all__ = ["clients_bars"]
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[2]  # where the scripts find what they share
+Ask = Callable[[Served, Path], list[str]]
+"""Asks a server, leaves each way's outputs as ``WAY.npy`` in the folder, and names the ways."""
+
 _PUBLISHED = {"tritonclient": "tritonclient_asks.py", "kserve": "kserve_asks.py"}
 
 
@@ -36,30 +40,33 @@ def clients_bars(bundle: Path, folder: Path, say: Say) -> list[Bar]:
     """
     samples = make_samples(bundle)
     np.save(folder / "x.npy", samples.inputs)
-    askers: dict[str, Callable[[Served, Path], list[str]]] = {
-        client: _published(script, make_interpreter(_requirements(client), cache_folder(), say), samples)
-        for client, script in _PUBLISHED.items()
-    }
+    pythons = {name: make_interpreter(_requirements(name), cache_folder(), say) for name in _PUBLISHED}
+    askers = {name: _published(_PUBLISHED[name], python, samples) for name, python in pythons.items()}
     askers["curl"] = lambda server, out: _curl(server, out, samples)
     bars = []
     with served(bundle, folder / "clients.log") as server:
         for client, ask in askers.items():
             say(f"clients: {client}")
-            out = folder / client
-            out.mkdir()
-            wrong, remark = 1, ""
-            try:
-                ways = ask(server, out)
-                different = [way for way in ways if not _same(out / f"{way}.npy", samples)]
-                wrong, remark = len(different), f"{len(ways)} ways: {', '.join(ways)}"
-                if different:
-                    remark = f"differ: {', '.join(different)}"
-            except PeerFailed as error:
-                remark = str(error)
-            bars.append(
-                Bar(f"{client}: ways with other outputs", "at most", 0, wrong, digits=0, remark=remark)
-            )
+            bars.append(_bar(client, ask, server, folder / client, samples))
+    say("clients: kserve, of KServe's own server")
+    with hosted(pythons["kserve"], bundle, folder / "hosted.log") as server:
+        what = "kserve, of the bundle in KServe's own server"
+        bars.append(_bar(what, askers["kserve"], server, folder / "hosted", samples))
     return bars
+
+
+def _bar(what: str, ask: Ask, server: Served, out: Path, samples: Samples) -> Bar:
+    out.mkdir()
+    wrong, remark = 1, ""
+    try:
+        ways = ask(server, out)
+        different = [way for way in ways if not _same(out / f"{way}.npy", samples)]
+        wrong, remark = len(different), f"{len(ways)} ways: {', '.join(ways)}"
+        if different:
+            remark = f"differ: {', '.join(different)}"
+    except PeerFailed as error:
+        remark = str(error)
+    return Bar(f"{what}: ways with other outputs", "at most", 0, wrong, digits=0, remark=remark)
 
 
 def _requirements(client: str) -> Path:
@@ -75,7 +82,7 @@ def _same(file: Path, samples: Samples) -> bool:
     )
 
 
-def _published(script: str, python: Path, samples: Samples) -> Callable[[Served, Path], list[str]]:
+def _published(script: str, python: Path, samples: Samples) -> Ask:
     def ask(server: Served, out: Path) -> list[str]:
         given = {
             "http": f"127.0.0.1:{server.port}",
