@@ -20,7 +20,7 @@ _CAPACITY_S = 5.0
 _FLAT_PERCENT = 5
 _DONE = ("200", "OK")
 _REFUSED = ("429", "503", "RESOURCE_EXHAUSTED", "UNAVAILABLE")
-_LATEST_S = 2.0  # beside minutes, this is still by the clock
+_LATEST_S = 0.5
 
 
 def overload_bars(bundle: Path, folder: Path, minutes: float, say: Say) -> list[Bar]:
