@@ -20,7 +20,7 @@ from quant.errors import BadInput
 __all__ = ["GrpcServer"]
 
 _SPARE = 16  # calls beside those let in: health, metadata, and refusals
-_QUIET_S, _MOST_QUIET_S = 0.25, 5.0
+_QUIET_S, _MOST_QUIET_S = 0.5, 5.0
 _ENVELOPE = 2**16  # bytes of a message around its tensor
 
 
@@ -32,7 +32,7 @@ class GrpcServer:
     """
 
     def __init__(self, service: Service) -> None:
-        self._service, self._ending, self._heard = service, False, 0.0
+        self._service, self._ending, self._heard, self._working = service, False, 0.0, 0
         settings = service.settings
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=settings.queue + _SPARE,
@@ -83,13 +83,16 @@ class GrpcServer:
         """Send new calls elsewhere, answer those that were let in, and end.
 
         A call that arrives while grpcio's server stops is cancelled, which does not tell the client that it
-        may ask again. So first every new call is refused as unavailable, which does, until none comes.
+        may ask again, and one is likely to come right behind an answer. So first every new call is refused as
+        unavailable, which does tell it, until all that were let in have their answer and none comes any more.
         """
         self._ending = True
-        until = time.monotonic() + min(_MOST_QUIET_S, self._service.settings.grace_s)
-        while time.monotonic() < min(until, self._heard + _QUIET_S):
+        grace_s, began = self._service.settings.grace_s, time.monotonic()
+        while (now := time.monotonic()) < began + grace_s:
+            if not self._working and now > min(self._heard + _QUIET_S, began + _MOST_QUIET_S):
+                break
             await asyncio.sleep(_QUIET_S / 10)
-        await self._server.stop(self._service.settings.grace_s)
+        await self._server.stop(max(began + grace_s - time.monotonic(), 0))
 
     async def _answer(self, name: str, tell: Callable[[Any], Any] | None, _: Any, context: Any) -> Any:
         service, self._heard = self._service, time.monotonic()
@@ -97,7 +100,7 @@ class GrpcServer:
             if self._ending:
                 raise Refused(503, "the server is ending; ask another", "ending")
             if tell is None:
-                return await _infer(service, context)
+                return await self._infer(context)
             return tell(_parsed(name, await _received(context, service.settings.read_timeout_s)))
         except Refused as refused:
             await context.abort(getattr(grpc.StatusCode, refused.grpc_code), refused.text)
@@ -106,6 +109,14 @@ class GrpcServer:
         except Exception:
             LOGGER.exception("bug")
             await context.abort(grpc.StatusCode.INTERNAL, "a bug in the server; its log has the details")
+
+    async def _infer(self, context: Any) -> Any:
+        self._working += 1
+        try:
+            return await _infer(self._service, context)
+        finally:
+            self._working -= 1
+            self._heard = time.monotonic()
 
 
 def _address(host: str) -> str:
