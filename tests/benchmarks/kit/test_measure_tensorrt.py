@@ -47,13 +47,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def both(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kit for ONNX Runtime and TensorRT."""
-    return pack(run, tmp_path_factory.mktemp("both") / "kit", samples=20).path
+    return pack(run, tmp_path_factory.mktemp("both") / "kit", samples=4).path
 
 
 @pytest.fixture(scope="module")
 def packed(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kit for TensorRT alone."""
-    return pack(run, tmp_path_factory.mktemp("packed") / "kit", targets=["tensorrt"], samples=20).path
+    return pack(run, tmp_path_factory.mktemp("packed") / "kit", targets=["tensorrt"], samples=8).path
 
 
 @pytest.fixture(scope="module")
@@ -255,12 +255,12 @@ def add_engine(run: Path, folder: Path, **changes: Any) -> None:
 def test_the_runs_engine_is_used_where_it_fits(run: Path, start: Start, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     add_engine(copy, tmp_path / "cache")
-    done = call("kit", copy, "--target", "tensorrt", "--samples", 20, "--out", tmp_path / "kit")
-    assert f"; engines of {INT8}; 20 samples" in done.stderr
+    done = call("kit", copy, "--target", "tensorrt", "--samples", 9, "--out", tmp_path / "kit")
+    assert f"; engines of {INT8}; 9 samples" in done.stderr
     finished(start(tmp_path / "kit", FAKE_REFUSES=INT8))
     part = left(tmp_path / "kit")["tensorrt"]
     assert (part["errors"], part["builds"][INT8]["own"], part["builds"][FP16]["own"]) == ({}, True, False)
-    assert part["answers"][INT8]["count"] == 20, "though it takes 8 at once"
+    assert part["answers"][INT8]["count"] == 9, "though it takes 8 at once"
     add_engine(copy, tmp_path / "cache", version="11.5.0")  # another one does not make the result useless
     (measured,) = merge_all(copy, tmp_path / "kit" / "result.json")
     assert (measured.summary.variants[-1].note or "").startswith("the run's own engine; ")
