@@ -45,6 +45,7 @@ CPUINFO = (
     *("vendor_id", "model name", "flags", "Features", "Hardware", "Model"),
     *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision"),
 )
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before it is imported, here or in a process of ours
 VNNI = ("avx_vnni", "avx512_vnni", "avx_vnni_int8", "amx_int8")  # x86: 8-bit products in 32-bit sums
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY")
 
