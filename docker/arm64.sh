@@ -25,6 +25,8 @@ if [ -z "${BUILD_BASE:-}" ]; then
 fi
 if [ -z "${BUNDLE:-}" ]; then
   BUNDLE=build/arm64/digits-ort-arm64.zip
+  # `make arm64 RUN=...` has not made it.
+  [ -f build/arm64/runs/digits/summary.json ] || $python -m octavo run docker/arm64.yaml --out build/arm64/runs/digits
   $python -m octavo package build/arm64/runs/digits --variant int8 --target ort-arm64 --out "$BUNDLE"
 fi
 image=localhost/octavo:cpu-arm64

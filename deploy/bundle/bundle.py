@@ -106,7 +106,7 @@ class Bundle:
             contexts: calls from several threads that may run side by side.
 
         Raises:
-            BadInput: it was built for another GPU or version.
+            BadInput: it was built for another GPU or version, or no temporary file can be written.
             Unsupported: it has no engine, or TensorRT, pycuda or a GPU is missing.
         """
         from deploy.tensorrt.run import RunSettings, TensorRtRunner
@@ -114,10 +114,17 @@ class Bundle:
         if not self.has_engine:
             raise Unsupported(f"{self.path}: has no engine; package it with --engine")
         with ExitStack() as stack:
-            with TemporaryDirectory() as folder:
-                for name in (PLAN, ENGINE):
-                    (Path(folder) / name).write_bytes(self.files[name])
-                runner = TensorRtRunner(Path(folder) / PLAN, RunSettings(contexts=contexts))
+            with ExitStack() as while_opened:
+                try:
+                    folder = Path(while_opened.enter_context(TemporaryDirectory()))
+                    for name in (PLAN, ENGINE):
+                        (folder / name).write_bytes(self.files[name])
+                except OSError as error:
+                    raise BadInput(
+                        f"{self.path}: TensorRT reads its engine from a file, and no temporary one can be "
+                        f"written ({error.strerror}); in a container give --tmpfs /tmp"
+                    ) from error
+                runner = TensorRtRunner(folder / PLAN, RunSettings(contexts=contexts))
                 stack.enter_context(runner)
             yield runner
 

@@ -35,7 +35,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
         prog: what messages call the command.
 
     Returns:
-        The exit code: 0 after a signal, 2 where the bundles or options cannot be served.
+        The exit code: 0 after a signal, 130 after a second Ctrl-C, 2 where the bundles or options cannot be
+        served.
     """
     try:
         command = parse(arguments, prog)
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
     except (BadInput, Unsupported) as error:
         print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # the second one; the first is a wish to end in order
+        print(f"{prog}: ended without waiting for requests", file=sys.stderr)
+        return 130
     return 0
 
 

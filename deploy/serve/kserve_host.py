@@ -18,7 +18,7 @@ from kserve.errors import InvalidInput
 
 from deploy.bundle import HERE, load_bundle
 from deploy.serve.metrics import Metrics
-from deploy.serve.model import ServedModel, TensorSpec, open_model
+from deploy.serve.model import ServedModel, open_model
 from deploy.serve.refusal import Refused
 from deploy.serve.settings import ServeSettings
 from deploy.serve.tensors import checked_shape
@@ -79,15 +79,11 @@ class BundleModel(kserve.Model):  # type: ignore[misc]
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """What KServe's metadata says of the input."""
-        return [_told(self._served.input)]
+        return [self._served.input.told()]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """What KServe's metadata says of the output."""
-        return [_told(self._served.output)]
-
-
-def _told(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+        return [self._served.output.told()]
 
 
 def main() -> None:

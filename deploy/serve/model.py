@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
+from deploy.bundle.manifest import Tensor
+from deploy.bundle.preprocess import ImageInput
 from deploy.serve.batcher import Batcher, Computed
 from deploy.serve.compute import open_runs
 from deploy.serve.metrics import Metrics
@@ -46,6 +48,10 @@ class TensorSpec:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
+    def told(self) -> dict[str, Any]:
+        """As metadata of a model has it."""
+        return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
+
 
 class ServedModel:
     """One bundle behind its queue; made by :func:`open_model`.
@@ -55,14 +61,15 @@ class ServedModel:
         bundle: it.
         input: its only input.
         output: its only output.
-        takes_images: whether :meth:`prepare` takes the bytes of an image.
+        image_input: how an image becomes its input; None where it takes arrays.
     """
 
     def __init__(self, name: str, bundle: Bundle, settings: ServeSettings, metrics: Metrics) -> None:
         manifest = bundle.manifest
         self.name, self.bundle = name, bundle
         self.input, self.output = _spec(manifest.model_input), _spec(manifest.model_output)
-        self.takes_images = hasattr(manifest.preprocessing, "mean")
+        preparing = manifest.preprocessing
+        self.image_input = preparing if isinstance(preparing, ImageInput) else None
         self._settings, self._metrics = settings, metrics
         self._batch = self._largest_batch()
         self._stack = ExitStack()
@@ -162,10 +169,8 @@ def open_model(name: str | None, bundle: Bundle, settings: ServeSettings, metric
     return ServedModel(chosen, bundle, settings, metrics)
 
 
-def _spec(tensor: Any) -> TensorSpec:
+def _spec(tensor: Tensor) -> TensorSpec:
     shape = tuple(-1 if size is None else int(size) for size in tensor.shape)
     if tensor.dtype not in _DATATYPES:
         raise Unsupported(f"'{tensor.name}' is of type {tensor.dtype}, for which the protocol has no name")
-    if any(size < 0 for size in shape[1:]) and tensor.name:
-        raise Unsupported(f"'{tensor.name}' has open sizes {list(shape)} besides the batch")
     return TensorSpec(tensor.name, _DATATYPES[tensor.dtype], np.dtype(tensor.dtype), shape)

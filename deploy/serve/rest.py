@@ -115,7 +115,7 @@ async def _classify(
     if request.headers.get("content-type", "").startswith("multipart/"):
         raise Refused(415, "send the image itself as the body (curl --data-binary @FILE), no form", "invalid")
     top = request.query_params.get("top", "5")
-    answer, _ = await classify(service, model, body, top, arrived, executor)
+    answer = await classify(service, model, body, top, arrived, executor)
     told = {"batch_rows": answer["batch_rows"], **{f"{part}_ms": ms for part, ms in answer["ms"].items()}}
     return _json(answer), told
 

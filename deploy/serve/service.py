@@ -90,8 +90,8 @@ class Service:
             "name": model.name,
             "versions": [MODEL_VERSION],
             "platform": "tensorrt_plan" if model.bundle.has_engine else "onnxruntime_onnx",
-            "inputs": [_told(model.input)],
-            "outputs": [_told(model.output)],
+            "inputs": [model.input.told()],
+            "outputs": [model.output.told()],
         }
 
     def catalogue(self) -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ class Service:
                 "model": model.bundle.manifest.model,
                 "variant": model.bundle.manifest.variant,
                 "target": model.bundle.manifest.target,
-                "images": model.takes_images,
+                "images": model.image_input is not None,
                 "digest": model.bundle.digest,
             }
             for model in self.models.values()
@@ -115,7 +115,3 @@ def product_version() -> str:
         return version("octavo")
     except PackageNotFoundError:
         return "unknown"
-
-
-def _told(spec: Any) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}

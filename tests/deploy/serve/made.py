@@ -23,7 +23,17 @@ from deploy.bundle.manifest import to_json
 
 IMAGE = (3, 8, 8)
 OUTPUTS = 5
+INFER = "/v2/models/tiny-int8/infer"
 TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "uint8": TensorProto.UINT8}
+
+
+def pixels(rows: int) -> Any:
+    return np.random.default_rng(rows).standard_normal((rows, *IMAGE)).astype(np.float32)
+
+
+def json_request(inputs: Any, **more: Any) -> bytes:
+    tensor = {"name": "input", "datatype": "FP32", "shape": inputs.shape, "data": inputs.tolist()}
+    return json.dumps({"inputs": [tensor], **more}).encode()
 
 
 def classifier(size: Sequence[int] = IMAGE, dtype: str = "float32", batch: int | None = None) -> bytes:

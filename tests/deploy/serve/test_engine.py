@@ -1,7 +1,6 @@
 """A bundle with an engine of TensorRT is served like any other; the GPU here is one in NumPy."""
 
 import asyncio
-import json
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -86,7 +85,20 @@ def test_one_that_takes_no_single_samples_is_refused(tmp_path: Path) -> None:
         open_model(None, engine_bundle(tmp_path, (2, 4, 8)), ServeSettings(), Metrics())
 
 
+def test_where_no_temporary_file_can_be_written_it_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = engine_bundle(tmp_path)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(BadInput, match=r"No space left on device\); in a container give --tmpfs /tmp"):
+        open_model(None, bundle, ServeSettings(), Metrics())
+
+
 def test_one_for_another_gpu_is_refused(tmp_path: Path) -> None:
-    bundle = engine_bundle(tmp_path, device=json.loads(json.dumps("NVIDIA L4 (SM89)")))
+    bundle = engine_bundle(tmp_path, device="NVIDIA L4 (SM89)")
     with pytest.raises(BadInput, match="NVIDIA L4"):
         open_model(None, bundle, ServeSettings(), Metrics())

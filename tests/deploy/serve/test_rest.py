@@ -3,9 +3,6 @@
 import http.client
 import io
 import json
-import socket
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +11,14 @@ import pytest
 from PIL import Image
 
 from deploy.bundle import load_bundle
-from tests.deploy.serve.made import IMAGE, Served, make_bundle, served
+from tests.deploy.serve.made import IMAGE, INFER, Served, json_request, make_bundle, pixels, served
 
-INFER = "/v2/models/tiny-int8/infer"
 CLASSIFY = "/v2/models/tiny-int8/classify"
 
 
 def reference(bundle: Path, inputs: Any) -> Any:
     with load_bundle(bundle).runner() as runner:
         return runner.infer({"input": inputs})["output"]
-
-
-def pixels(rows: int) -> Any:
-    return np.random.default_rng(rows).standard_normal((rows, *IMAGE)).astype(np.float32)
-
-
-def json_request(inputs: Any, **more: Any) -> bytes:
-    tensor = {"name": "input", "datatype": "FP32", "shape": inputs.shape, "data": inputs.tolist()}
-    return json.dumps({"inputs": [tensor], **more}).encode()
 
 
 def image_file(mode: str = "RGB", size: tuple[int, int] = (20, 12), kind: str = "PNG") -> bytes:
@@ -239,94 +226,6 @@ def test_requests_are_counted_and_logged(server: Served) -> None:
     assert server.metric("octavo_ready") == 1
 
 
-def test_a_full_queue_refuses_with_429(folder: Path, bundle: Path) -> None:
-    with served(folder, str(bundle), "--queue", "1", "--read-timeout-s", "5") as server:
-        slow = http.client.HTTPConnection("127.0.0.1", server.port)
-        slow.putrequest("POST", INFER)
-        slow.putheader("content-length", "100")
-        slow.endheaders()  # let in, and its body does not come
-        until = time.monotonic() + 5
-        while server.metric("octavo_in_flight") < 1 and time.monotonic() < until:
-            time.sleep(0.01)
-        status, answer, headers = server.ask("POST", INFER, json_request(pixels(1)))
-        assert (status, headers.get("retry-after")) == (429, "1"), answer
-        slow.close()
-
-
-def test_slow_clients_are_sent_away(folder: Path, bundle: Path) -> None:
-    with served(folder, str(bundle), "--read-timeout-s", "0.3") as server:
-        body = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-        body.putrequest("POST", INFER)
-        body.putheader("content-length", "100")
-        body.endheaders()
-        assert body.getresponse().status == 408
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as half:
-            half.sendall(b"POST /v2 HTTP/1.1\r\nx: ")
-            assert half.recv(100) == b""  # closed
-
-
-def test_a_request_that_is_not_done_in_time_gets_503(folder: Path, bundle: Path) -> None:
-    delay = ("--batch-delay-ms", "5000", "--timeout-s", "0.2")
-    with served(folder, str(bundle), *delay) as server:
-        status, answer, _ = server.ask("POST", INFER, json_request(pixels(1)))
-        assert (status, "not done in time" in answer.decode()) == (503, True)
-
-
-def test_the_end_is_announced_and_answers_what_is_inside(folder: Path, bundle: Path) -> None:
-    with served(folder, str(bundle), "--batch-delay-ms", "800", "--drain-s", "0.5") as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-        connection.request("POST", INFER, json_request(pixels(1)))
-        time.sleep(0.2)
-        server.process.terminate()
-        until = time.monotonic() + 5
-        while server.ask("GET", "/v2/health/ready")[0] == 200 and time.monotonic() < until:
-            time.sleep(0.02)
-        assert server.ask("GET", "/v2/health/ready")[0] == 503
-        assert server.ask("GET", "/v2/health/live")[0] == 200
-        answer = connection.getresponse()
-        assert (answer.status, answer.headers["connection"]) == (200, "close")
-        assert server.process.wait(20) == 0
-        assert [line["event"] for line in server.lines() if line["event"] != "request"][-2:] == [
-            "draining",
-            "ended",
-        ]
-
-
-def test_what_cannot_be_served_ends_with_one_line(folder: Path, bundle: Path) -> None:
-    fixed = make_bundle(folder / "fixed.zip", batch=4)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        for arguments, words in (
-            (("nope.zip",), "does not exist"),
-            ((str(fixed),), "no fewer than 4 samples"),
-            ((str(bundle), str(bundle)), "two bundles are called 'tiny-int8'"),
-            ((f"a b={bundle}",), "cannot be a model's name"),
-            ((str(bundle), "--port", port), f"cannot listen at 127.0.0.1 port {port}"),
-            ((str(bundle), "--port", "0", "--grpc-port", port), "gRPC cannot listen"),
-            ((str(bundle), "--queue", "0"), "--queue is 0; allowed is 1 to 100000"),
-            ((str(bundle), "--target", "ort-arm64"), "not for ort-arm64"),
-        ):
-            command = ["octavo", "serve", *arguments]
-            done = subprocess.run(
-                [_python(), "-m", "octavo", *command[1:]],
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            assert done.returncode == 2, done
-            assert words in done.stderr
-            assert "Traceback" not in done.stderr
-
-
-def _python() -> str:
-    import sys
-
-    return sys.executable
-
-
 def test_a_model_that_takes_one_sample_at_a_time(folder: Path) -> None:
     one = make_bundle(folder / "one.zip", batch=1, variant="one")
     with served(folder, str(one)) as server:
@@ -335,7 +234,7 @@ def test_a_model_that_takes_one_sample_at_a_time(folder: Path) -> None:
         assert server.ask("POST", path, json_request(pixels(2)))[0] == 400
 
 
-def test_it_opens_no_files_to_write_and_no_other_connections(server: Served) -> None:
+def test_the_database_of_telemetry_is_not_opened(server: Served) -> None:
     folder = Path(f"/proc/{server.process.pid}/fd")
     opened = [link.readlink() for link in folder.iterdir()]
     assert not [path for path in opened if "Microsoft" in str(path) or path.suffix == ".db"]
