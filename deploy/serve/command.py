@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_INTERRUPTED = 130
 _NEEDED = (
     "starlette",
     "uvicorn",
@@ -35,8 +36,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
         prog: what messages call the command.
 
     Returns:
-        The exit code: 0 after a signal, 130 after a second Ctrl-C, 2 where the bundles or options cannot be
-        served.
+        The exit code: 0 after a signal, 2 where the bundles or options cannot be served. A second Ctrl-C ends
+        the process, with 130.
     """
     try:
         command = parse(arguments, prog)
@@ -50,8 +51,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
         print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # the second one; the first is a wish to end in order
-        print(f"{prog}: ended without waiting for requests", file=sys.stderr)
-        return 130
+        print(f"{prog}: ended without waiting for requests", file=sys.stderr, flush=True)
+        os._exit(_INTERRUPTED)  # else grpcio's server, which nobody has stopped, ends in a traceback
     return 0
 
 
