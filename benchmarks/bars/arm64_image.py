@@ -5,6 +5,7 @@ bit, and end? Nothing is timed: an emulator's times say nothing.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from benchmarks.arm64.cpus import CPUS, cpu_named
 from benchmarks.arm64.emulator import Emulator, check_host
 from benchmarks.arm64.jobs import Job, do_on_arm
 from benchmarks.arm64.rootfs import alone_in, make_rootfs
-from benchmarks.arm64.served import Served
+from benchmarks.arm64.served import emulated
 from benchmarks.bars.bar import Bar, in_one_line, print_bars
+from benchmarks.bars.container import Engine, find_engine
 from deploy.bundle import load_bundle
 from deploy.bundle.layout import MODEL
 
@@ -42,12 +44,14 @@ def main() -> int:
     with alone_in(given.build):
         root = make_rootfs(given.build, _LOCK, lambda text: console.print(f"  {text}", style="dim"))
         emulator = Emulator(root, cpu_named(given.cpu))
-        bars = image_bars(given.engine, given.image, given.bundle, emulator, given.build / "served")
+        bars = image_bars(
+            find_engine(given.engine), given.image, given.bundle, emulator, given.build / "served"
+        )
     print_bars(bars, Console())
     return 0 if all(bar.reached for bar in bars) else 1
 
 
-def image_bars(engine: str, image: str, bundle: Path, emulator: Emulator, folder: Path) -> list[Bar]:
+def image_bars(engine: Engine, image: str, bundle: Path, emulator: Emulator, folder: Path) -> list[Bar]:
     """Start the image, ask it, stop it.
 
     Args:
@@ -68,10 +72,10 @@ def image_bars(engine: str, image: str, bundle: Path, emulator: Emulator, folder
     job = Job("served", loaded.files[MODEL], [{tensor.name: one} for one in samples], (output.name,))
     (own,) = do_on_arm([job], emulator, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with Served(engine, image, bundle, emulator.cpu, folder) as served:
-        healthy = served.status("/v2/health/live") == 200
+    with emulated(engine, image, bundle, emulator.cpu, folder) as served:
+        healthy = json.loads(served.get("/v2/health/live")) == {"live": True}
         answers = np.concatenate([served.infer(tensor.name, one) for one in samples])
-        code = served.stop()
+        code, _ = served.stop()
     different = int((answers != own.outputs[output.name]).sum())
     said = f"{SAMPLES} samples, bit for bit, through the REST endpoint; {emulator.cpu.name}"
     return [

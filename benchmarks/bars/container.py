@@ -13,6 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from quant.errors import BadInput, InternalError
 
 __all__ = ["Container", "Engine", "find_engine"]
@@ -73,14 +76,24 @@ class Container:
         engine: that runs it.
         image: its name.
         bundle: that is mounted, as a file or a folder.
+        options: of the engine's ``run``, besides.
+        start_s: how long it may take to get ready, or to answer.
 
     Attributes:
         url: where it answers.
         ready_s: seconds from before the engine was called to the first answer that it is ready.
     """
 
-    def __init__(self, engine: Engine, image: str, bundle: Path) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        image: str,
+        bundle: Path,
+        options: Sequence[str] = (),
+        start_s: float = _START_S,
+    ) -> None:
         self.engine, self._image, self._bundle = engine, image, bundle
+        self._options, self._start_s = options, start_s
         self.url, self.ready_s, self._id = "", 0.0, ""
 
     def __enter__(self) -> Self:
@@ -92,7 +105,7 @@ class Container:
         self._id = self.engine.call(
             "run", "--detach", "--read-only", *strict, "--cap-drop=all", "--security-opt=no-new-privileges",
             "--pids-limit=256", f"--publish=127.0.0.1:{port}:8080",
-            f"--volume={self._bundle.resolve()}:/bundle.zip:ro", self._image,
+            f"--volume={self._bundle.resolve()}:/bundle.zip:ro", *self._options, self._image,
         ).stdout.strip().split("\n")[-1]  # fmt: skip
         try:
             looked = began
@@ -101,7 +114,7 @@ class Container:
                 now = time.monotonic()
                 if now - looked > _LOOK_S:  # seldom, for asking the engine takes time from what is measured
                     looked = now
-                    if now - began > _START_S or not self._running():
+                    if now - began > self._start_s or not self._running():
                         raise BadInput(f"{self._image} does not get ready; it says: {self._last_words()}")
             self.ready_s = time.monotonic() - began
         except BaseException:
@@ -137,6 +150,20 @@ class Container:
         )
         return json.loads(self._request(request))
 
+    def infer(self, name: str, sample: NDArray[Any]) -> NDArray[np.float32]:
+        """Outputs [N, K] of the only model, over REST; JSON keeps float32 values exactly.
+
+        Args:
+            name: of the input.
+            sample: [N, ...].
+        """
+        (model,) = json.loads(self.get("/v2/models"))["models"]
+        (told,) = json.loads(self.get(f"/v2/models/{model['name']}"))["inputs"]
+        tensor = {"name": name, "datatype": told["datatype"], "shape": sample.shape}
+        body = {"inputs": [{**tensor, "data": sample.ravel().tolist()}]}
+        (output,) = self.post(f"/v2/models/{model['name']}/infer", body)["outputs"]
+        return np.array(output["data"], np.float32).reshape(output["shape"])
+
     def python(self, program: str, environment: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
         """Run a program with the container's own Python, inside it.
 
@@ -171,7 +198,7 @@ class Container:
 
     def _request(self, request: urllib.request.Request) -> bytes:
         try:
-            with urllib.request.urlopen(request, timeout=_START_S) as answer:
+            with urllib.request.urlopen(request, timeout=self._start_s) as answer:
                 return bytes(answer.read())
         except urllib.error.URLError as error:
             raise InternalError(f"{request.full_url}: {error}") from error

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bars import image
-from benchmarks.bars.container import Engine, find_engine
+from benchmarks.bars.container import Container, Engine, find_engine
 from deploy.bundle import load_bundle
 from quant.errors import BadInput
 from tests.deploy.serve.made import make_bundle
@@ -18,7 +18,7 @@ INSIDE = {
 }  # fmt: skip
 
 
-class Fake:
+class Fake(Container):
     """A container that computes here; what it is told to do wrong, it does."""
 
     wrong: dict[str, Any] = {}  # noqa: RUF012
